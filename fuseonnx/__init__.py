@@ -1,0 +1,1 @@
+"""Framework-neutral ONNX optimizer."""

@@ -1,0 +1,1 @@
+"""The rewriting engine: it knows graphs, and no operator."""

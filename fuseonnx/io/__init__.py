@@ -1,0 +1,1 @@
+"""Zero-copy loading and streamed, atomic saving of ONNX files."""

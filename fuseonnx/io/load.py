@@ -1,0 +1,279 @@
+"""Load an ONNX file into the IR without reading its weights.
+
+Large weights become external references into the file they lie in; a rule that computes with one maps it
+from disk at that moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from fuseonnx.errors import ModelLoadError
+from fuseonnx.io.wire import WireError, lift
+
+DECLARED = "fuseonnx.declared"
+"""Key in `graph.meta`: value name to the (type, shape) that the file declares for it."""
+
+_INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What of a model must come out as it went in, word for word."""
+
+    inputs: tuple[onnx.ValueInfoProto, ...]
+    outputs: tuple[onnx.ValueInfoProto, ...]
+    sparse_initializers: tuple[onnx.SparseTensorProto, ...]
+    external_files: frozenset[str]
+    """Names of the external data files that the model refers to."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in the IR, its weights still on disk."""
+
+    path: Path
+    model: ir.Model
+    signature: Signature
+    sha256: str
+
+
+def load(path: Path) -> Loaded:
+    """Load the ONNX file at `path`.
+
+    Raises:
+        ModelLoadError: it is missing, empty, truncated, not ONNX, invalid, newer than the installed onnx,
+            or refers to external data that is missing or lies outside its folder.
+    """
+    proto, sha256 = read_weightless(path)
+    _check_versions(proto, path)
+    external_files = _resolve_external_data(proto, path)
+    signature = _take_signature(proto, external_files)
+    try:
+        with _quiet_onnx_ir():
+            model = ir.from_proto(proto)
+    except (ir.serde.SerdeError, ValueError, TypeError, NotImplementedError) as error:
+        raise ModelLoadError(f"{path}: not a valid ONNX graph: {_root_cause(error)}") from error
+    for graph in all_graphs(model):
+        graph.meta[DECLARED] = {value.name: (value.type, value.shape) for value in _values_of(graph)}
+    for info in proto.graph.value_info:
+        if (weight := model.graph.initializers.get(info.name)) is not None:
+            model.graph.meta[DECLARED][info.name] = (weight.type, weight.shape)
+    _check_inputs_exist(model, signature, path)
+    _sort(model, path)
+    return Loaded(path, model, signature, sha256)
+
+
+def read_weightless(path: Path) -> tuple[onnx.ModelProto, str]:
+    """Return the model without payloads of 4 KiB or more, and the SHA-256 of the file.
+
+    Such tensors are external, their location the absolute path of the file itself.
+
+    Raises:
+        ModelLoadError: the file is missing, empty, truncated or not ONNX.
+    """
+    absolute = path.resolve()
+    try:
+        with absolute.open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise ModelLoadError(f"{path}: the file is empty; export or download the model again")
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                lifted = lift(data, str(absolute))
+        proto = onnx.ModelProto.FromString(lifted)
+    except OSError as error:
+        raise ModelLoadError(f"{path}: cannot be read: {error.strerror}") from error
+    except (WireError, DecodeError) as error:
+        raise ModelLoadError(
+            f"{path}: not an ONNX model, or truncated; export or download it again"
+        ) from error
+    if not proto.HasField("graph") or not proto.ir_version:
+        raise ModelLoadError(f"{path}: not an ONNX model (it holds no graph)")
+    return proto, sha256
+
+
+def all_graphs(model: ir.Model) -> Iterator[ir.Graph]:
+    """Yield the main graph, the graphs of local functions, and every body inside them."""
+    for top in (model.graph, *(function.graph for function in model.functions.values())):
+        yield top
+        yield from top.subgraphs()
+
+
+def _values_of(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from graph.inputs
+    for node in graph:
+        yield from node.outputs
+
+
+def _check_versions(proto: onnx.ModelProto, path: Path) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+    if not 1 <= opset <= newest:
+        raise ModelLoadError(
+            f"{path}: opset {opset} is unknown to onnx {onnx.__version__}, which knows 1 to {newest}; "
+            "upgrade onnx, or export the model at an older opset"
+        )
+    if proto.training_info:
+        raise ModelLoadError(f"{path}: holds training_info; export the model for inference")
+
+
+def _resolve_external_data(proto: onnx.ModelProto, path: Path) -> frozenset[str]:
+    """Make the location of every external tensor absolute, and check that its bytes are there."""
+    own = str(path.resolve())
+    sizes: dict[str, int] = {own: path.stat().st_size}
+    files: dict[str, str] = {own: own}
+    for tensor in _tensors(proto):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry for entry in tensor.external_data}
+        if "location" not in entries:
+            raise ModelLoadError(
+                f"{path}: tensor '{tensor.name}' is external but names no file; export it again"
+            )
+        location = entries["location"].value
+        if location not in files:
+            files[location] = str(_external_file(path, location))
+            sizes[location] = os.stat(files[location]).st_size  # noqa: PTH116
+        start = int(entries["offset"].value) if "offset" in entries else 0
+        length = int(entries["length"].value) if "length" in entries else sizes[location] - start
+        if start < 0 or length < 0 or start + length > sizes[location]:
+            raise ModelLoadError(f"{path}: external data file '{location}' is truncated; download it again")
+        entries["location"].value = files[location]
+    return frozenset(files) - {own}
+
+
+def _external_file(path: Path, location: str) -> Path:
+    folder = path.absolute().parent
+    target = Path(os.path.normpath(folder / location))
+    real_folders = {folder.resolve(), path.resolve().parent}
+    inside = not Path(location).is_absolute() and target.is_relative_to(folder)
+    if not inside or not any(target.resolve().is_relative_to(real) for real in real_folders):
+        raise ModelLoadError(
+            f"{path}: external data '{location}' lies outside the model's folder; move it inside"
+        )
+    if not target.is_file():
+        raise ModelLoadError(f"{path}: external data file '{location}' is missing; put it beside the model")
+    return target.resolve()
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    yield from _graph_tensors(proto.graph)
+    for function in proto.functions:
+        yield from _node_tensors(function.node)
+
+
+def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    yield from _node_tensors(graph.node)
+
+
+def _node_tensors(nodes: Iterator[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            elif attribute.HasField("g"):
+                yield from _graph_tensors(attribute.g)
+            yield from attribute.tensors
+            for graph in attribute.graphs:
+                yield from _graph_tensors(graph)
+
+
+def _take_signature(proto: onnx.ModelProto, external_files: frozenset[str]) -> Signature:
+    """Copy the signature out of `proto`, and remove from it what the IR cannot hold."""
+    graph = proto.graph
+    if proto.ir_version < _INITIALIZERS_ARE_INPUTS_BEFORE_IR:
+        constants = {tensor.name for tensor in graph.initializer}
+        inputs = [info for info in graph.input if info.name not in constants]
+        del graph.input[:]
+        graph.input.extend(inputs)
+    signature = Signature(
+        tuple(_copy(info) for info in graph.input),
+        tuple(_copy(info) for info in graph.output),
+        tuple(graph.sparse_initializer),
+        external_files,
+    )
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        if _holds_map(info.type):
+            info.ClearField("type")
+    return signature
+
+
+def _copy(info: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    copy = onnx.ValueInfoProto()
+    copy.CopyFrom(info)
+    return copy
+
+
+def _holds_map(type_proto: onnx.TypeProto) -> bool:
+    kind = type_proto.WhichOneof("value")
+    if kind in ("sequence_type", "optional_type"):
+        return _holds_map(getattr(type_proto, kind).elem_type)
+    return kind in ("map_type", "opaque_type")
+
+
+def _check_inputs_exist(model: ir.Model, signature: Signature, path: Path) -> None:
+    sparse = {tensor.values.name for tensor in signature.sparse_initializers}
+    for top in (model.graph, *(function.graph for function in model.functions.values())):
+        for node in top.all_nodes():
+            for value in node.inputs:
+                if value is None or value.producer() or value.graph is not None or value.name in sparse:
+                    continue
+                raise ModelLoadError(
+                    f"{path}: node '{node.name}' reads '{value.name}', which nothing produces"
+                )
+    for output in model.graph.outputs:
+        if not (
+            output.producer() or output.is_graph_input() or output.is_initializer() or output.name in sparse
+        ):
+            raise ModelLoadError(f"{path}: nothing produces the graph output '{output.name}'")
+
+
+def _sort(model: ir.Model, path: Path) -> None:
+    for top in (model.graph, *(function.graph for function in model.functions.values())):
+        if not _is_sorted(top):
+            try:
+                top.sort()
+            except ValueError as error:
+                raise ModelLoadError(f"{path}: the graph has a cycle; export the model again") from error
+
+
+def _is_sorted(graph: ir.Graph) -> bool:
+    seen: set[ir.Node] = set()
+    for node in graph.all_nodes():
+        # A body comes after its own node, whose inputs came before it.
+        seen.add(node)
+        for value in node.inputs:
+            producer = value.producer() if value is not None else None
+            if producer is not None and (producer not in seen or producer is node):
+                return False
+    return True
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+@contextlib.contextmanager
+def _quiet_onnx_ir() -> Iterator[None]:
+    """Silence onnx-ir's warnings about invalid graphs: they are raised here as errors instead."""
+    logger = logging.getLogger("onnx_ir")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

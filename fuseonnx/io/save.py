@@ -1,0 +1,272 @@
+"""Save a model without ever holding its weights: they stream from the file they lie in to the new one.
+
+A model is first written as a draft in a hidden folder beside its destination, where it can be checked, and
+then published by renaming: the destination holds the old file or the whole new one, never a part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import onnx
+import onnx_ir as ir
+
+from fuseonnx.errors import ModelSaveError
+from fuseonnx.io.load import DECLARED, Signature, all_graphs
+from fuseonnx.io.wire import Rope, splice
+
+Tensor = ir.TensorProtocol
+
+_SLOT = "fuseonnx-payload-slot:"
+_MIN_STREAMED_BYTES = 4096
+_PROTOBUF_LIMIT = 2**31 - 1
+_PAGE = 4096  # external tensors start on a page, so that onnxruntime can map them
+_INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A saved model that is not yet under its own name."""
+
+    destination: Path
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        """The model file; it can be loaded from here."""
+        return self.folder / self.destination.name
+
+    def publish(self) -> None:
+        """Move the files to the destination; external data first, the model last.
+
+        Raises:
+            ModelSaveError: the files cannot be moved.
+        """
+        with _one_line_errors(self.destination):
+            for file in sorted(self.folder.iterdir(), key=lambda file: file == self.path):
+                os.replace(file, self.destination.parent / file.name)  # noqa: PTH105
+            _fsync_folder(self.destination.parent)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the draft."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def write_draft(
+    model: ir.Model, signature: Signature, destination: Path, *, external_data: bool = False
+) -> Draft:
+    """Write `model` as a draft of `destination`.
+
+    Args:
+        model: the model to write; its weights may lie in other files.
+        signature: inputs and outputs to write as they were in the source.
+        destination: where the model is to be published.
+        external_data: put the weights into `<destination>.data`. A model over protobuf's limit of 2 GiB, and
+            one whose source has external data, get this anyway.
+
+    Raises:
+        ModelSaveError: the folder is missing or not writable, or the disk is full.
+    """
+    folder = destination.parent / f".{destination.name}.fuseonnx-{os.getpid()}"
+    with _one_line_errors(destination):
+        _remove_stale_drafts(destination)
+        folder.mkdir()
+        draft = Draft(destination, folder)
+        try:
+            _write(model, signature, draft, external_data or bool(signature.external_files))
+        except BaseException:
+            draft.discard()
+            raise
+    return draft
+
+
+def to_proto(model: ir.Model, signature: Signature) -> tuple[onnx.ModelProto, list[Tensor]]:
+    """Return the ModelProto without its large payloads, and the tensors that they belong to.
+
+    The external location of such a tensor ends with its index in the list.
+    """
+    payloads: list[Tensor] = []
+    with _slots_for_large_tensors(model, payloads), _only_declared_value_info(model):
+        proto = ir.to_proto(model)
+    for field, infos in ((proto.graph.input, signature.inputs), (proto.graph.output, signature.outputs)):
+        del field[:]
+        field.extend(infos)
+    proto.graph.sparse_initializer.extend(signature.sparse_initializers)
+    if model.ir_version < _INITIALIZERS_ARE_INPUTS_BEFORE_IR:
+        proto.graph.input.extend(
+            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            for tensor in proto.graph.initializer
+        )
+    return proto, payloads
+
+
+def _write(model: ir.Model, signature: Signature, draft: Draft, external_data: bool) -> None:
+    proto, payloads = to_proto(model, signature)
+    rope = _rope(proto, payloads)
+    if external_data or rope.length > _PROTOBUF_LIMIT:
+        data_name = _free_data_name(draft.destination.name, signature.external_files)
+        _write_file(draft.folder / data_name, lambda file: _write_data(proto, payloads, data_name, file))
+        rope = _rope(proto, payloads)
+    _write_file(draft.path, lambda file: _write_rope(rope, file))
+
+
+def _rope(proto: onnx.ModelProto, payloads: list[Tensor]) -> Rope[Tensor]:
+    def payload_of(location: str) -> tuple[Tensor, int]:
+        tensor = payloads[int(location.removeprefix(_SLOT))]
+        return tensor, tensor.nbytes
+
+    return splice(proto.SerializeToString(), _SLOT.encode(), payload_of)
+
+
+def _write_data(proto: onnx.ModelProto, payloads: list[Tensor], data_name: str, file: BinaryIO) -> None:
+    """Write the payloads of initializers to `file`, and refer to them as external data."""
+    for tensor in _slotted_initializers(proto.graph):
+        payload = payloads[int(tensor.external_data[0].value.removeprefix(_SLOT))]
+        file.seek(-file.tell() % _PAGE, os.SEEK_CUR)
+        reference = {"location": data_name, "offset": str(file.tell()), "length": str(payload.nbytes)}
+        del tensor.external_data[:]
+        for key, value in reference.items():
+            tensor.external_data.add(key=key, value=value)
+        payload.tofile(file)
+
+
+def _slotted_initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    for tensor in graph.initializer:
+        if tensor.external_data and tensor.external_data[0].value.startswith(_SLOT):
+            yield tensor
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from _slotted_initializers(body)
+
+
+def _free_data_name(model_name: str, taken: frozenset[str]) -> str:
+    """Return the name of the data file: never one that the source reads, which must survive a crash."""
+    name, number = f"{model_name}.data", 0
+    while name in taken:
+        number += 1
+        name = f"{model_name}.{number}.data"
+    return name
+
+
+def _write_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    with path.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_rope(rope: Rope[Tensor], file: BinaryIO) -> None:
+    for part in rope.parts:
+        if isinstance(part, bytes):
+            file.write(part)
+        else:
+            part.tofile(file)
+
+
+@contextlib.contextmanager
+def _slots_for_large_tensors(model: ir.Model, payloads: list[Tensor]) -> Iterator[None]:
+    """Put an external reference to slot i in the place of each large tensor; collect them in `payloads`."""
+    undo: list[Callable[[], None]] = []
+    for graph in all_graphs(model):
+        for value in graph.initializers.values():
+            if value.const_value is not None and _is_streamed(value.const_value):
+                undo.append(partial(setattr, value, "const_value", value.const_value))
+                value.const_value = _slot(payloads, value.const_value)
+        for node in graph:
+            for name, attribute in tuple(node.attributes.items()):
+                if attribute.type is ir.AttributeType.TENSOR and not attribute.is_ref():
+                    tensor = attribute.as_tensor()
+                    if _is_streamed(tensor):
+                        undo.append(partial(node.attributes.__setitem__, name, attribute))
+                        node.attributes[name] = ir.AttrTensor(name, _slot(payloads, tensor))
+    try:
+        yield
+    finally:
+        for restore in undo:
+            restore()
+
+
+def _is_streamed(tensor: Tensor) -> bool:
+    if isinstance(tensor, ir.StringTensor):
+        return False
+    return isinstance(tensor, ir.ExternalTensor) or tensor.nbytes >= _MIN_STREAMED_BYTES
+
+
+def _slot(payloads: list[Tensor], tensor: Tensor) -> ir.ExternalTensor:
+    payloads.append(tensor)
+    return ir.ExternalTensor(
+        f"{_SLOT}{len(payloads) - 1}",
+        None,
+        None,
+        tensor.dtype,
+        shape=ir.Shape(tensor.shape),
+        name=tensor.name or "",
+        doc_string=tensor.doc_string,
+        metadata_props=tensor.metadata_props,
+    )
+
+
+@contextlib.contextmanager
+def _only_declared_value_info(model: ir.Model) -> Iterator[None]:
+    """Give values the type and shape that the source declares for their name, and no others."""
+    known: list[tuple[ir.Value, ir.TypeProtocol | None, ir.Shape | None]] = []
+    for graph in all_graphs(model):
+        declared = graph.meta.get(DECLARED, {})
+        outputs = [value for node in graph for value in node.outputs]
+        for value in (*graph.inputs, *graph.initializers.values(), *outputs):
+            known.append((value, value.type, value.shape))
+            value.type, value.shape = declared.get(value.name, (None, None))
+    try:
+        yield
+    finally:
+        for value, type_, shape in known:
+            value.type, value.shape = type_, shape
+
+
+def _remove_stale_drafts(destination: Path) -> None:
+    for folder in destination.parent.glob(f".{destination.name}.fuseonnx-*"):
+        pid = folder.name.rpartition("-")[2]
+        if not pid.isdigit() or not _is_running(int(pid)) or int(pid) == os.getpid():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _one_line_errors(destination: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ModelSaveError(
+            f"{destination}: the folder does not exist; create it or choose another -o"
+        ) from error
+    except OSError as error:
+        cures = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some space"}
+        cure = cures.get(error.errno or 0, "choose another place with -o")
+        raise ModelSaveError(f"{destination}: cannot be written ({error.strerror}); {cure}") from error

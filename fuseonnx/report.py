@@ -1,0 +1,108 @@
+"""What `optimize` did to a model, as plain dataclasses: the one source for the table, the JSON and the Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class GraphStats:
+    """Size of a model: nodes (bodies of If/Loop/Scan and local functions included) and weights."""
+
+    nodes: int
+    parameters: int
+    """Number of elements of all initializers and Constant nodes."""
+    weight_bytes: int
+    ops: dict[str, int]
+    """Operator name (`domain::Op` outside the standard domain) to number of nodes."""
+    file_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class RuleUse:
+    """How often one rule rewrote something, and why it kept out where its pattern matched."""
+
+    name: str
+    fired: int
+    declined: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SkippedFold:
+    """A constant expression that was left in the graph, and the reason."""
+
+    node: str
+    op: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """A rewrite that changed the answers and was undone."""
+
+    rule: str
+    at: str
+    """Name of the value that the rewrite replaced."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class OutputDifference:
+    """How far one output of the artifact is from the original's, over all runs of a verification.
+
+    Differences are absolute, in the output's own unit. `relative` is `max_abs` divided by the largest
+    magnitude of the original's output. `noise_floor` is how far the original itself moves under valid
+    float re-evaluations; `allowed` is the `max_abs` up to which the output passes.
+    """
+
+    name: str
+    dtype: str
+    max_abs: float
+    mean_abs: float
+    relative: float
+    noise_floor: float
+    allowed: float
+    passed: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Outcome of comparing an artifact with its original on onnxruntime."""
+
+    status: Literal["passed", "failed", "skipped"]
+    runs: int = 0
+    outputs: tuple[OutputDifference, ...] = ()
+    reason: str = ""
+    """Why it failed or was skipped."""
+    notes: tuple[str, ...] = ()
+    """What the reader should know: random ops excluded, inputs of invalid range discarded, and the like."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything `optimize` has to say about one model."""
+
+    source: str
+    output: str | None
+    fuseonnx_version: str
+    source_sha256: str
+    before: GraphStats
+    after: GraphStats
+    rules: tuple[RuleUse, ...]
+    skipped_folds: tuple[SkippedFold, ...]
+    rolled_back: tuple[RolledBack, ...]
+    verification: Verification
+    seconds: dict[str, float]
+    """Stage name to wall-clock seconds."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON-ready dictionaries and lists."""
+        return dataclasses.asdict(self)
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Return the report as a JSON document."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=True)
