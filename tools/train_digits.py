@@ -1,4 +1,4 @@
-"""Train the small convolutional net of examples/: scikit-learn's 8×8 digits, BatchNormalization left unfolded.
+"""Train the small convolutional net of examples/ on scikit-learn's 8×8 digits; its BatchNorm stays unfolded.
 
     python tools/train_digits.py
 
@@ -17,6 +17,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 EPOCHS = 30
@@ -25,21 +26,22 @@ HELD_OUT = 360
 
 
 def make_net() -> nn.Sequential:
-    """Return the untrained net: Conv and depthwise-separable Conv, each with BatchNorm and ReLU, then pooling."""
+    """Return the untrained net: one Conv, two depthwise-separable ones, pooling, and a linear layer."""
     return nn.Sequential(
-        *_conv(1, 32, kernel_size=3, padding=1),
-        *_conv(32, 32, kernel_size=3, padding=1, groups=32),
-        *_conv(32, 64, kernel_size=1),
-        *_conv(64, 64, kernel_size=3, padding=1, stride=2, groups=64),
-        *_conv(64, 64, kernel_size=1),
+        *_conv(1, 32, 3),
+        *_conv(32, 32, 3, groups=32),
+        *_conv(32, 64, 1),
+        *_conv(64, 64, 3, stride=2, groups=64),
+        *_conv(64, 64, 1),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(64, 10),
     )
 
 
-def _conv(inputs: int, outputs: int, **options: int) -> tuple[nn.Module, ...]:
-    return nn.Conv2d(inputs, outputs, bias=False, **options), nn.BatchNorm2d(outputs), nn.ReLU()
+def _conv(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> tuple[nn.Module, ...]:
+    conv = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False)
+    return conv, nn.BatchNorm2d(outputs), nn.ReLU()
 
 
 def load_samples() -> list[torch.Tensor]:
@@ -53,13 +55,15 @@ def load_samples() -> list[torch.Tensor]:
 
 def train(net: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
     """Fit `net` with Adam and a one-cycle learning rate, and leave it in evaluation mode."""
-    steps = -(-len(images) // BATCH)
+    batches = DataLoader(TensorDataset(images, labels), BATCH, shuffle=True)
     optimizer = torch.optim.Adam(net.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, epochs=EPOCHS, steps_per_epoch=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.02, epochs=EPOCHS, steps_per_epoch=len(batches)
+    )
     for _ in range(EPOCHS):
-        for batch in torch.randperm(len(images)).split(BATCH):
+        for image, label in batches:
             optimizer.zero_grad()
-            nn.functional.cross_entropy(net(images[batch]), labels[batch]).backward()
+            torch.autograd.backward(nn.functional.cross_entropy(net(image), label))
             optimizer.step()
             schedule.step()
     net.eval()

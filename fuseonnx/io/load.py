@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,13 +18,14 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
+from fuseonnx.core.graph import all_graphs, top_graphs
 from fuseonnx.errors import ModelLoadError
-from fuseonnx.io.wire import WireError, lift
+from fuseonnx.io.wire import FileBytes, WireError, lift
 
 DECLARED = "fuseonnx.declared"
 """Key in `graph.meta`: value name to the (type, shape) that the file declares for it."""
 
-_INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
+INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,7 @@ def read_weightless(path: Path) -> tuple[onnx.ModelProto, str]:
             if os.fstat(file.fileno()).st_size == 0:
                 raise ModelLoadError(f"{path}: the file is empty; export or download the model again")
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                lifted = lift(data, str(absolute))
+            lifted = lift(FileBytes(file.fileno()), str(absolute))
         proto = onnx.ModelProto.FromString(lifted)
     except OSError as error:
         raise ModelLoadError(f"{path}: cannot be read: {error.strerror}") from error
@@ -101,13 +100,6 @@ def read_weightless(path: Path) -> tuple[onnx.ModelProto, str]:
     if not proto.HasField("graph") or not proto.ir_version:
         raise ModelLoadError(f"{path}: not an ONNX model (it holds no graph)")
     return proto, sha256
-
-
-def all_graphs(model: ir.Model) -> Iterator[ir.Graph]:
-    """Yield the main graph, the graphs of local functions, and every body inside them."""
-    for top in (model.graph, *(function.graph for function in model.functions.values())):
-        yield top
-        yield from top.subgraphs()
 
 
 def _values_of(graph: ir.Graph) -> Iterator[ir.Value]:
@@ -193,7 +185,7 @@ def _node_tensors(nodes: Iterator[onnx.NodeProto]) -> Iterator[onnx.TensorProto]
 def _take_signature(proto: onnx.ModelProto, external_files: frozenset[str]) -> Signature:
     """Copy the signature out of `proto`, and remove from it what the IR cannot hold."""
     graph = proto.graph
-    if proto.ir_version < _INITIALIZERS_ARE_INPUTS_BEFORE_IR:
+    if proto.ir_version < INITIALIZERS_ARE_INPUTS_BEFORE_IR:
         constants = {tensor.name for tensor in graph.initializer}
         inputs = [info for info in graph.input if info.name not in constants]
         del graph.input[:]
@@ -225,7 +217,7 @@ def _holds_map(type_proto: onnx.TypeProto) -> bool:
 
 def _check_inputs_exist(model: ir.Model, signature: Signature, path: Path) -> None:
     sparse = {tensor.values.name for tensor in signature.sparse_initializers}
-    for top in (model.graph, *(function.graph for function in model.functions.values())):
+    for top in top_graphs(model):
         for node in top.all_nodes():
             for value in node.inputs:
                 if value is None or value.producer() or value.graph is not None or value.name in sparse:
@@ -241,7 +233,7 @@ def _check_inputs_exist(model: ir.Model, signature: Signature, path: Path) -> No
 
 
 def _sort(model: ir.Model, path: Path) -> None:
-    for top in (model.graph, *(function.graph for function in model.functions.values())):
+    for top in top_graphs(model):
         if not _is_sorted(top):
             try:
                 top.sort()

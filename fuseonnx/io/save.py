@@ -12,7 +12,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,16 +19,12 @@ import onnx
 import onnx_ir as ir
 
 from fuseonnx.errors import ModelSaveError
-from fuseonnx.io.load import DECLARED, Signature, all_graphs
+from fuseonnx.io.load import Signature
+from fuseonnx.io.proto import SLOT, Tensor, to_proto
 from fuseonnx.io.wire import Rope, splice
 
-Tensor = ir.TensorProtocol
-
-_SLOT = "fuseonnx-payload-slot:"
-_MIN_STREAMED_BYTES = 4096
 _PROTOBUF_LIMIT = 2**31 - 1
 _PAGE = 4096  # external tensors start on a page, so that onnxruntime can map them
-_INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
 
 
 @dataclass(frozen=True)
@@ -89,26 +84,6 @@ def write_draft(
     return draft
 
 
-def to_proto(model: ir.Model, signature: Signature) -> tuple[onnx.ModelProto, list[Tensor]]:
-    """Return the ModelProto without its large payloads, and the tensors that they belong to.
-
-    The external location of such a tensor ends with its index in the list.
-    """
-    payloads: list[Tensor] = []
-    with _slots_for_large_tensors(model, payloads), _only_declared_value_info(model):
-        proto = ir.to_proto(model)
-    for field, infos in ((proto.graph.input, signature.inputs), (proto.graph.output, signature.outputs)):
-        del field[:]
-        field.extend(infos)
-    proto.graph.sparse_initializer.extend(signature.sparse_initializers)
-    if model.ir_version < _INITIALIZERS_ARE_INPUTS_BEFORE_IR:
-        proto.graph.input.extend(
-            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            for tensor in proto.graph.initializer
-        )
-    return proto, payloads
-
-
 def _write(model: ir.Model, signature: Signature, draft: Draft, external_data: bool) -> None:
     proto, payloads = to_proto(model, signature)
     rope = _rope(proto, payloads)
@@ -121,27 +96,27 @@ def _write(model: ir.Model, signature: Signature, draft: Draft, external_data: b
 
 def _rope(proto: onnx.ModelProto, payloads: list[Tensor]) -> Rope[Tensor]:
     def payload_of(location: str) -> tuple[Tensor, int]:
-        tensor = payloads[int(location.removeprefix(_SLOT))]
+        tensor = payloads[int(location.removeprefix(SLOT))]
         return tensor, tensor.nbytes
 
-    return splice(proto.SerializeToString(), _SLOT.encode(), payload_of)
+    return splice(proto.SerializeToString(), SLOT.encode(), payload_of)
 
 
 def _write_data(proto: onnx.ModelProto, payloads: list[Tensor], data_name: str, file: BinaryIO) -> None:
     """Write the payloads of initializers to `file`, and refer to them as external data."""
     for tensor in _slotted_initializers(proto.graph):
-        payload = payloads[int(tensor.external_data[0].value.removeprefix(_SLOT))]
+        payload = payloads[int(tensor.external_data[0].value.removeprefix(SLOT))]
         file.seek(-file.tell() % _PAGE, os.SEEK_CUR)
         reference = {"location": data_name, "offset": str(file.tell()), "length": str(payload.nbytes)}
         del tensor.external_data[:]
         for key, value in reference.items():
             tensor.external_data.add(key=key, value=value)
-        payload.tofile(file)
+        _write_payload(payload, file)
 
 
 def _slotted_initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     for tensor in graph.initializer:
-        if tensor.external_data and tensor.external_data[0].value.startswith(_SLOT):
+        if tensor.external_data and tensor.external_data[0].value.startswith(SLOT):
             yield tensor
     for node in graph.node:
         for attribute in node.attribute:
@@ -170,67 +145,14 @@ def _write_rope(rope: Rope[Tensor], file: BinaryIO) -> None:
         if isinstance(part, bytes):
             file.write(part)
         else:
-            part.tofile(file)
+            _write_payload(part, file)
 
 
-@contextlib.contextmanager
-def _slots_for_large_tensors(model: ir.Model, payloads: list[Tensor]) -> Iterator[None]:
-    """Put an external reference to slot i in the place of each large tensor; collect them in `payloads`."""
-    undo: list[Callable[[], None]] = []
-    for graph in all_graphs(model):
-        for value in graph.initializers.values():
-            if value.const_value is not None and _is_streamed(value.const_value):
-                undo.append(partial(setattr, value, "const_value", value.const_value))
-                value.const_value = _slot(payloads, value.const_value)
-        for node in graph:
-            for name, attribute in tuple(node.attributes.items()):
-                if attribute.type is ir.AttributeType.TENSOR and not attribute.is_ref():
-                    tensor = attribute.as_tensor()
-                    if _is_streamed(tensor):
-                        undo.append(partial(node.attributes.__setitem__, name, attribute))
-                        node.attributes[name] = ir.AttrTensor(name, _slot(payloads, tensor))
-    try:
-        yield
-    finally:
-        for restore in undo:
-            restore()
-
-
-def _is_streamed(tensor: Tensor) -> bool:
-    if isinstance(tensor, ir.StringTensor):
-        return False
-    return isinstance(tensor, ir.ExternalTensor) or tensor.nbytes >= _MIN_STREAMED_BYTES
-
-
-def _slot(payloads: list[Tensor], tensor: Tensor) -> ir.ExternalTensor:
-    payloads.append(tensor)
-    return ir.ExternalTensor(
-        f"{_SLOT}{len(payloads) - 1}",
-        None,
-        None,
-        tensor.dtype,
-        shape=ir.Shape(tensor.shape),
-        name=tensor.name or "",
-        doc_string=tensor.doc_string,
-        metadata_props=tensor.metadata_props,
-    )
-
-
-@contextlib.contextmanager
-def _only_declared_value_info(model: ir.Model) -> Iterator[None]:
-    """Give values the type and shape that the source declares for their name, and no others."""
-    known: list[tuple[ir.Value, ir.TypeProtocol | None, ir.Shape | None]] = []
-    for graph in all_graphs(model):
-        declared = graph.meta.get(DECLARED, {})
-        outputs = [value for node in graph for value in node.outputs]
-        for value in (*graph.inputs, *graph.initializers.values(), *outputs):
-            known.append((value, value.type, value.shape))
-            value.type, value.shape = declared.get(value.name, (None, None))
-    try:
-        yield
-    finally:
-        for value, type_, shape in known:
-            value.type, value.shape = type_, shape
+def _write_payload(tensor: Tensor, file: BinaryIO) -> None:
+    if isinstance(tensor, ir.ExternalTensor | ir.Tensor):
+        tensor.tofile(file)
+    else:
+        file.write(tensor.tobytes())
 
 
 def _remove_stale_drafts(destination: Path) -> None:

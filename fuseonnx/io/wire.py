@@ -9,13 +9,12 @@ Field numbers are those of onnx.proto: https://github.com/onnx/onnx/blob/main/on
 
 from __future__ import annotations
 
-import mmap
+import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar, overload
 
-Buffer = bytes | mmap.mmap
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 _CHILDREN: dict[str, dict[int, str]] = {
@@ -33,6 +32,38 @@ _MIN_LIFTED_BYTES = 4096
 class WireError(ValueError):
     """The bytes are not a whole protobuf message."""
 
+
+class FileBytes:
+    """The bytes of an open file, read through a small window.
+
+    A memory map would count every page near one that is read into the process's peak memory.
+    """
+
+    _WINDOW = 1 << 14
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._length = os.fstat(descriptor).st_size
+        self._start = 0
+        self._window = b""
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, key: int) -> int: ...
+    @overload
+    def __getitem__(self, key: slice) -> bytes: ...
+    def __getitem__(self, key: int | slice) -> int | bytes:
+        if isinstance(key, slice):
+            return os.pread(self._descriptor, key.stop - key.start, key.start)
+        if not 0 <= key - self._start < len(self._window):
+            self._start = key
+            self._window = os.pread(self._descriptor, self._WINDOW, key)
+        return self._window[key - self._start]
+
+
+Buffer = bytes | FileBytes
 
 P = TypeVar("P")
 
@@ -73,7 +104,7 @@ def lift(model: Buffer, location: str) -> bytes:
     """Return the ModelProto bytes of `model` with every payload of 4 KiB or more made external.
 
     Args:
-        model: the bytes of a ModelProto; a memory map is read only where it is not payload.
+        model: the bytes of a ModelProto; a file is read only where it is not payload.
         location: the `location` entry that the external references get.
 
     Raises:

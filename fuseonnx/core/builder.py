@@ -1,0 +1,112 @@
+"""Builds the nodes of a replacement, detached from the graph until the driver splices them in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from fuseonnx.core.graph import all_graphs
+from fuseonnx.core.rule import Array
+
+Attributes = Mapping[str, ir.Attr | int | float | str | Sequence[int] | Sequence[float] | ir.TensorProtocol]
+
+
+class Names:
+    """The names in use in a model, over all its graphs."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._taken: set[str] = set()
+        for graph in all_graphs(model):
+            self._taken.update(value.name for value in graph.inputs if value.name)
+            self._taken.update(graph.initializers)
+            for node in graph:
+                self._taken.add(node.name or "")
+                self._taken.update(value.name for value in node.outputs if value.name)
+
+    def fresh(self, base: str) -> str:
+        """Return `base`, or `base` with the lowest suffix that makes it unique; it is then taken."""
+        name, number = base, 0
+        while name in self._taken:
+            number += 1
+            name = f"{base}_{number}"
+        self._taken.add(name)
+        return name
+
+
+class Builder:
+    """Collects the new nodes and constants of one rewrite."""
+
+    def __init__(self, root: ir.Node, names: Names, *, in_function: bool) -> None:
+        self.nodes: list[ir.Node] = []
+        self.initializers: list[ir.Value] = []
+        self._root = root
+        self._names = names
+        self._in_function = in_function
+
+    def op(
+        self,
+        op_type: str,
+        *inputs: ir.Value | None,
+        attributes: Attributes | None = None,
+        like: ir.Node | None = None,
+        outputs: int = 1,
+    ) -> ir.Value:
+        """Add a node of the standard domain and return its first output.
+
+        Args:
+            op_type: the operator.
+            inputs: its inputs; trailing None are left off.
+            attributes: Python values, or `ir.Attr` of another node.
+            like: the old node whose name and place it takes; by default the root.
+            outputs: number of outputs.
+        """
+        while inputs and inputs[-1] is None:
+            inputs = inputs[:-1]
+        like = like or self._root
+        base = like.name or f"{self._root.outputs[0].name}/{op_type}"
+        reuse = like.name and like.op_type == op_type and all(node.name != like.name for node in self.nodes)
+        node = ir.Node(
+            "",
+            op_type,
+            inputs,
+            _attributes(attributes or {}),
+            num_outputs=outputs,
+            name=base
+            if reuse
+            else self._names.fresh(base if like.op_type == op_type else f"{base}/{op_type}"),
+        )
+        for index, output in enumerate(node.outputs):
+            output.name = self._names.fresh(f"{node.name}_output_{index}")
+        self.nodes.append(node)
+        return node.outputs[0]
+
+    def const(self, array: Array, like: ir.Value | None = None) -> ir.Value:
+        """Add a constant and return it: an initializer, or a Constant node inside a local function.
+
+        Args:
+            array: its data; the dtype is kept.
+            like: the old value after which it is named.
+        """
+        base = (like.name if like is not None else None) or f"{self._root.outputs[0].name}/constant"
+        name = self._names.fresh(
+            base if like is None else f"{base}_folded".replace("_folded_folded", "_folded")
+        )
+        tensor = ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
+        if self._in_function:
+            node = ir.Node("", "Constant", (), (ir.AttrTensor("value", tensor),), name=name)
+            value = node.outputs[0]
+            self.nodes.append(node)
+        else:
+            value = ir.Value(const_value=tensor)
+            self.initializers.append(value)
+        value.name, value.type, value.shape = name, ir.TensorType(tensor.dtype), ir.Shape(array.shape)
+        return value
+
+
+def _attributes(attributes: Attributes) -> list[ir.Attr]:
+    return [
+        value if isinstance(value, ir.Attr) else ir.convenience.convert_attribute(name, value)
+        for name, value in attributes.items()
+    ]

@@ -1,0 +1,71 @@
+"""Small facts and surgery on IR graphs that the engine and the passes share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+
+def top_graphs(model: ir.Model) -> Iterator[ir.Graph]:
+    """Yield the main graph and the graph of each local function."""
+    yield model.graph
+    for function in model.functions.values():
+        yield function.graph
+
+
+def all_graphs(model: ir.Model) -> Iterator[ir.Graph]:
+    """Yield the main graph, the graphs of local functions, and every body inside them."""
+    for top in top_graphs(model):
+        yield top
+        yield from top.subgraphs()
+
+
+def bodies_of(node: ir.Node) -> Iterator[ir.Graph]:
+    """Yield the graphs that a node holds as attributes (If branches, Loop and Scan bodies)."""
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            continue
+        if attribute.type is ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type is ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
+
+
+def remove_if_dead(node: ir.Node, survivors: dict[ir.Node, None]) -> None:
+    """Remove a node whose outputs nobody uses, and then its producers for which the same now holds.
+
+    Args:
+        node: where to start.
+        survivors: collects the producers that lost a user and stay.
+    """
+    pending = [node]
+    while pending:
+        current = pending.pop()
+        if current.graph is None:
+            continue
+        if any(output.uses() or output.is_graph_output() for output in current.outputs):
+            survivors[current] = None
+            continue
+        survivors.pop(current, None)
+        pending.extend(detach(current))
+
+
+def detach(node: ir.Node) -> list[ir.Node]:
+    """Take a node out of its graph, with its bodies; return the producers that lost a user."""
+    producers: dict[ir.Node, None] = {}
+    for body in bodies_of(node):
+        inside = list(body)
+        for inner in inside:
+            producers.update(dict.fromkeys(detach(inner)))
+        for inner in inside:
+            producers.pop(inner, None)
+    for index, value in enumerate(node.inputs):
+        if value is not None:
+            producer = value.producer()
+            if producer is not None:
+                producers[producer] = None
+            node.replace_input_with(index, None)
+    if node.graph is not None:
+        node.graph.remove(node)
+    return list(producers)

@@ -1,0 +1,194 @@
+"""The driver: applies rules to a model until none of them fires.
+
+It alone touches the graph. A rule sees a match and builds a replacement; the driver checks that nothing else
+uses what the replacement absorbs, splices it in, keeps names and metadata, removes what died, and looks again
+at the neighbourhood.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+
+import onnx_ir as ir
+
+from fuseonnx.core.builder import Builder, Names
+from fuseonnx.core.graph import remove_if_dead, top_graphs
+from fuseonnx.core.journal import Journal
+from fuseonnx.core.pattern import ANY_OP, match_root
+from fuseonnx.core.rule import Match, Rule
+from fuseonnx.errors import RewriteError
+
+_APPLICATIONS_PER_NODE = 30
+_PING_PONG_WINDOW = 200
+
+
+class Rewriter:
+    """Runs a fixed list of rules over one model."""
+
+    def __init__(self, model: ir.Model, rules: Sequence[Rule], journal: Journal, names: Names) -> None:
+        self._model = model
+        self._journal = journal
+        self._names = names
+        self._rules: dict[str, list[Rule]] = {}
+        roots = {root for rule in rules for root in rule.pattern.types}
+        for root in roots:
+            self._rules[root] = [r for r in rules if root in r.pattern.types or ANY_OP in r.pattern.types]
+        self._tops = {graph: top for top in top_graphs(model) for graph in (top, *top.subgraphs())}
+        self._queue: deque[ir.Node] = deque()
+        self._queued: set[ir.Node] = set()
+
+    def run(self) -> bool:
+        """Rewrite to a fixpoint; return whether anything changed.
+
+        Raises:
+            RewriteError: the rules do not come to rest; it names the ones that undo each other.
+        """
+        before = len(self._journal.applied)
+        budget = before + 1000 + _APPLICATIONS_PER_NODE * sum(1 for _ in self._all_nodes())
+        while True:
+            at_start = len(self._journal.applied)
+            self._enqueue(self._all_nodes())
+            while self._queue:
+                node = self._queue.popleft()
+                self._queued.discard(node)
+                if node.graph is not None:
+                    self._visit(node)
+                if len(self._journal.applied) > budget:
+                    raise RewriteError(self._ping_pong())
+            if len(self._journal.applied) == at_start:
+                return at_start > before
+
+    def _all_nodes(self) -> Iterable[ir.Node]:
+        for graph in top_graphs(self._model):
+            yield from graph.all_nodes()
+
+    def _enqueue(self, nodes: Iterable[ir.Node]) -> None:
+        for node in nodes:
+            if node not in self._queued:
+                self._queued.add(node)
+                self._queue.append(node)
+
+    def _visit(self, node: ir.Node) -> None:
+        if node.domain:
+            return
+        rules = self._rules.get(node.op_type)
+        for rule in self._rules.get(ANY_OP, ()) if rules is None else rules:
+            if self._try(rule, node):
+                return
+
+    def _try(self, rule: Rule, root: ir.Node) -> bool:
+        at = root.outputs[0].name or ""
+        assert root.graph is not None
+        opset = self._tops[root.graph].opset_imports.get("", 1)
+        reason: str | None = None
+        for captures in match_root(rule.pattern, root):
+            match = Match(root, captures, opset)
+            reason = _keeps_out(match) or rule.guard(match)
+            if reason is None:
+                if not self._journal.admits(rule.name, at):
+                    return False
+                reason = self._apply(rule, match)
+                if reason is None:
+                    self._journal.record(rule.name, at)
+                    return True
+        if reason:
+            self._journal.decline(rule.name, at, root.op_type, reason)
+        return False
+
+    def _apply(self, rule: Rule, match: Match) -> str | None:
+        """Replace the root; return the reason if the replacement cannot stand in for a graph output."""
+        root, graph = match.root, match.root.graph
+        assert graph is not None
+        builder = Builder(root, self._names, in_function=self._tops[graph] is not self._model.graph)
+        built = rule.replace(match, builder)
+        replacements = [built] if isinstance(built, ir.Value) else list(built)
+        fresh = {output for node in builder.nodes for output in node.outputs}
+        for old, new in zip(root.outputs, replacements, strict=False):
+            if old.is_graph_output() and new not in fresh and not _can_take_name(new, graph):
+                _detach(builder.nodes)
+                return "the result is a graph output"
+        _merge_metadata((*match.captures.absorbed, root), builder.nodes)
+        for value in builder.initializers:
+            graph.register_initializer(value)
+        graph.insert_before(root, builder.nodes)
+        for old, new in zip(root.outputs, replacements, strict=False):
+            _substitute(old, new, fresh=new in fresh)
+        self._clean_up(match, builder.nodes, replacements)
+        return None
+
+    def _clean_up(self, match: Match, new_nodes: list[ir.Node], replacements: list[ir.Value]) -> None:
+        survivors: dict[ir.Node, None] = {}
+        remove_if_dead(match.root, survivors)
+        for node in match.captures.absorbed:
+            if node.graph is not None:
+                remove_if_dead(node, survivors)
+        self._enqueue(new_nodes)
+        for value in replacements:
+            self._enqueue(value.consumers())
+        for node in survivors:
+            self._enqueue((node,))
+            for output in node.outputs:
+                self._enqueue(output.consumers())
+
+    def _ping_pong(self) -> str:
+        recent = Counter(application.rule for application in self._journal.applied[-_PING_PONG_WINDOW:])
+        names = ", ".join(name for name, _ in recent.most_common(3))
+        return f"rewriting does not come to rest: {names} undo each other; use --skip on one and report it"
+
+
+def _keeps_out(match: Match) -> str | None:
+    """Return why the absorbed nodes cannot go: they have other users, or carry what would be lost."""
+    absorbed = {match.root, *match.captures.absorbed}
+    for node in match.captures.absorbed:
+        if node.graph is not match.root.graph:
+            return f"{node.op_type} lies outside the body that uses it"
+        for output in node.outputs:
+            if output.is_graph_output():
+                return f"the result of {node.op_type} is a graph output"
+            if any(user not in absorbed for user in output.consumers()):
+                return f"the result of {node.op_type} has other users"
+    for node in absorbed:
+        if node.device_configurations:
+            return f"{node.op_type} has a device configuration"
+        if any(attribute.is_ref() for attribute in node.attributes.values()):
+            return f"an attribute of {node.op_type} is a parameter of the function"
+    return None
+
+
+def _can_take_name(value: ir.Value, graph: ir.Graph) -> bool:
+    """Whether an existing value may be renamed to a graph output's name."""
+    producer = value.producer()
+    return producer is not None and producer.graph is graph and not value.is_graph_output()
+
+
+def _substitute(old: ir.Value, new: ir.Value, *, fresh: bool) -> None:
+    is_output, name = old.is_graph_output(), old.name
+    if new.type is None:
+        new.type = old.type
+    if new.shape is None or is_output:
+        new.shape = old.shape if old.shape is not None else new.shape
+    if fresh:
+        new.meta.update(old.meta)
+        new.doc_string = new.doc_string or old.doc_string
+        new.metadata_props.update(old.metadata_props)
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    if fresh or is_output:
+        old.name = None
+        new.name = name
+
+
+def _merge_metadata(old_nodes: Sequence[ir.Node], new_nodes: Sequence[ir.Node]) -> None:
+    merged: dict[str, str] = {}
+    for node in old_nodes:
+        merged.update(node.metadata_props)
+    doc_strings = [node.doc_string for node in old_nodes if node.doc_string]
+    for node in new_nodes:
+        node.metadata_props.update(merged)
+        node.doc_string = doc_strings[-1] if doc_strings else None
+
+
+def _detach(nodes: Iterable[ir.Node]) -> None:
+    for node in nodes:
+        for index in range(len(node.inputs)):
+            node.replace_input_with(index, None)

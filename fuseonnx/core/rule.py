@@ -1,0 +1,140 @@
+"""What a rewrite is: a stateless rule on a small pattern, or a pass over a whole model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from inspect import cleandoc
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from fuseonnx.core.pattern import Captures, Op, is_const
+
+if TYPE_CHECKING:
+    from fuseonnx.core.builder import Builder
+    from fuseonnx.core.journal import Journal
+
+Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+
+
+@dataclass(frozen=True)
+class Match:
+    """One place where a rule's pattern was found."""
+
+    root: ir.Node
+    captures: Captures
+    opset: int
+    """Version of the standard domain in the graph or function that holds the root."""
+
+    def __getitem__(self, name: str) -> ir.Value:
+        """Return a captured value; KeyError if the optional input was absent."""
+        value = self.captures.values[name]
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def get(self, name: str) -> ir.Value | None:
+        """Return a captured value, or None if the optional input was absent."""
+        return self.captures.values.get(name)
+
+    def node(self, name: str) -> ir.Node:
+        """Return a captured node."""
+        return self.captures.nodes[name]
+
+    def array(self, name: str) -> Array:
+        """Return the data of a captured constant, read from disk only now; never write into it."""
+        return array_of(self[name])
+
+
+Replacement = ir.Value | Sequence[ir.Value]
+
+
+def accept(_match: Match) -> str | None:
+    """Guard of a rule that its pattern alone decides."""
+    return None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rewrite of one pattern.
+
+    `guard` returns the reason to keep out of a match ("" if there is nothing to report), or None. `replace`
+    builds the new nodes and returns the value that stands in for the root's first output (or a sequence, one
+    for each output). It must not touch the graph: the driver splices, names and cleans up.
+    """
+
+    name: str
+    pattern: Op
+    replace: Callable[[Match, Builder], Replacement]
+    guard: Callable[[Match], str | None] = accept
+
+    @property
+    def doc(self) -> str:
+        """The docstring of the module that defines the rule."""
+        return module_doc(self.replace)
+
+
+@dataclass(frozen=True)
+class GraphPass:
+    """A rewrite that needs to see the whole model.
+
+    `run` asks `journal.admits` before each application and tells `journal.record` after it.
+    """
+
+    name: str
+    run: Callable[[ir.Model, Journal], None]
+
+    @property
+    def doc(self) -> str:
+        """The docstring of the module that defines the pass."""
+        return module_doc(self.run)
+
+
+Step = Rule | GraphPass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps that run to a fixpoint together before the next stage begins."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+
+def module_doc(function: Callable[..., object]) -> str:
+    """Return the docstring of the module in which `function` is defined."""
+    return cleandoc(sys.modules[function.__module__].__doc__ or "")
+
+
+def array_of(value: ir.Value) -> Array:
+    """Return the data of a constant value.
+
+    Raises:
+        ValueError: the value is not constant.
+    """
+    if not is_const(value):
+        raise ValueError(f"'{value.name}' is not a constant")
+    tensor = constant_tensor(value)
+    return tensor.numpy()
+
+
+def constant_tensor(value: ir.Value) -> ir.TensorProtocol:
+    """Return the tensor behind a constant value: an initializer's, or a Constant node's in any spelling."""
+    if value.const_value is not None:
+        return value.const_value
+    producer = value.producer()
+    assert producer is not None
+    attribute = next(iter(producer.attributes.values()))
+    if attribute.type is ir.AttributeType.TENSOR:
+        return attribute.as_tensor()
+    if attribute.type in (ir.AttributeType.STRING, ir.AttributeType.STRINGS):
+        texts = (
+            [attribute.as_string()] if attribute.type is ir.AttributeType.STRING else attribute.as_strings()
+        )
+        shape = () if attribute.type is ir.AttributeType.STRING else (len(texts),)
+        return ir.StringTensor([text.encode() for text in texts], shape=ir.Shape(shape), name=value.name)
+    is_float = attribute.type in (ir.AttributeType.FLOAT, ir.AttributeType.FLOATS)
+    return ir.Tensor(np.array(attribute.value, dtype=np.float32 if is_float else np.int64), name=value.name)

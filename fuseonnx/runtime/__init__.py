@@ -1,0 +1,1 @@
+"""Everything that touches onnxruntime: sessions, test inputs, and whether two models agree."""

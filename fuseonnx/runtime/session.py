@@ -1,0 +1,108 @@
+"""Open models on onnxruntime and run them, with every failure said in one line."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from fuseonnx.errors import BackendError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Feeds = Mapping[str, Any]
+"""Input name to numpy array, or to a list of arrays for a sequence input."""
+
+_FATAL = 4
+_UNKNOWN_TO_NUMPY: dict[str, Any] = {
+    "tensor(bfloat16)": ml_dtypes.bfloat16,
+    "tensor(float8e4m3fn)": ml_dtypes.float8_e4m3fn,
+    "tensor(float8e4m3fnuz)": ml_dtypes.float8_e4m3fnuz,
+    "tensor(float8e5m2)": ml_dtypes.float8_e5m2,
+    "tensor(float8e5m2fnuz)": ml_dtypes.float8_e5m2fnuz,
+}
+
+
+def open_session(model: Path, *, optimized: bool = False, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Open `model` on the CPU execution provider.
+
+    `optimized=False` turns all of onnxruntime's graph optimizations off, `True` all on. `threads=0` leaves
+    the number of threads to onnxruntime. Raises BackendError when onnxruntime is missing or cannot load it.
+    """
+    try:
+        import onnxruntime as ort
+    except ImportError:
+        raise BackendError("onnxruntime is not installed: pip install 'fuseonnx[cpu]'") from None
+    options = ort.SessionOptions()
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
+    options.log_severity_level = _FATAL
+    options.intra_op_num_threads = threads
+    try:
+        return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes share no base but Exception
+        raise BackendError(f"{model}: onnxruntime cannot load it: {_first_line(error)}") from None
+
+
+def run(session: onnxruntime.InferenceSession, feeds: Feeds) -> list[Any]:
+    """Run `session` once and return its outputs in graph order.
+
+    Tensors come back as numpy arrays (bfloat16 and float8 as ml_dtypes), sequences as lists, maps as dicts.
+    Raises BackendError when onnxruntime fails, with its own reason.
+    """
+    types = {value.type for value in [*session.get_inputs(), *session.get_outputs()]}
+    try:
+        if types & _UNKNOWN_TO_NUMPY.keys():
+            return _run_with_ort_values(session, feeds)
+        return list(session.run(None, dict(feeds)))
+    except Exception as error:  # see open_session
+        raise BackendError(_first_line(error)) from None
+
+
+def replay(
+    model: Path, inputs: Iterable[Feeds], *, optimized: bool = False, threads: int = 0
+) -> Iterator[list[Any]]:
+    """Yield the outputs for each of `inputs`, all run in order in one fresh session.
+
+    A fresh session restarts the random generators of seeded operators, so that two replays of the same
+    inputs agree. Raises BackendError as `open_session` and `run` do.
+    """
+    session = open_session(model, optimized=optimized, threads=threads)
+    for feeds in inputs:
+        yield run(session, feeds)
+
+
+def _run_with_ort_values(session: onnxruntime.InferenceSession, feeds: Feeds) -> list[Any]:
+    """Run with the float types that numpy does not have: their bits travel as integers of the same width."""
+    import onnxruntime as ort
+    from onnx import helper
+
+    values = {}
+    for name, array in feeds.items():
+        if array.dtype.kind == "V":
+            bits = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+            onnx_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+            values[name] = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, onnx_type)
+        else:
+            values[name] = ort.OrtValue.ortvalue_from_numpy(array)
+    return [_to_numpy(value) for value in session.run_with_ort_values(None, values)]
+
+
+def _to_numpy(value: Any) -> Any:
+    dtype = _UNKNOWN_TO_NUMPY.get(value.data_type())
+    if dtype is None:
+        return value.numpy()
+    count = value.tensor_size_in_bytes()
+    return np.frombuffer(ctypes.string_at(value.data_ptr(), count), dtype).reshape(value.shape())
+
+
+def _first_line(error: Exception) -> str:
+    """Return onnxruntime's reason without its error code, on one line of at most 300 characters."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", lines[0]).strip()[:300]

@@ -1,0 +1,177 @@
+"""Judge one output value against its reference: a tolerance that is measured, not guessed.
+
+For every element of a float output, one unit of expected rounding error is
+
+    unit = eps * (max(4, sqrt(nodes)) * local + peak)
+
+eps    machine epsilon of the output's dtype, or of the coarsest dtype that weights are computed with
+nodes  number of nodes: rounding errors of operators in sequence add up like a random walk
+peak   largest magnitude of the output in this run
+local  largest magnitude in the element's own slice along each axis (the smallest of these): scores next
+       to pixel coordinates in one tensor are judged on their own scale; slices below 32 elements say too
+       little and do not count
+
+The noise of a run is how many units the original itself moves by under valid re-evaluations (onnxruntime's
+optimizations on instead of off; inputs moved by one ulp), at least 1. An element passes when it differs from
+the reference by at most MULTIPLE * noise * unit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MULTIPLE = 8.0
+"""How many times the original's own noise an artifact may differ."""
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What is known about the rounding of a model: see the formula above."""
+
+    precision: float
+    nodes: int
+
+    def unit(self, reference: Array) -> Array:
+        """Return the expected rounding error of each element of a float output, as float64."""
+        finite = np.abs(reference.astype(np.float64))
+        finite[~np.isfinite(finite)] = 0.0
+        peak = finite.max(initial=0.0)
+        local: Array = np.array(peak)
+        for axis, count in enumerate(finite.shape):
+            if count > 1 and finite.size // count >= 32:
+                others = tuple(other for other in range(finite.ndim) if other != axis)
+                local = np.minimum(local, finite.max(axis=others, keepdims=True))
+        info: Any = ml_dtypes.finfo(reference.dtype)  # type: ignore[no-untyped-call]
+        eps = max(float(info.eps), self.precision)
+        unit = eps * (max(4.0, math.sqrt(self.nodes)) * local + peak)
+        return np.broadcast_to(np.maximum(unit, float(info.tiny)), finite.shape)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Worst difference of one value. Numbers are absolute and belong to the worst element."""
+
+    max_abs: float = 0.0
+    mean_abs: float = 0.0
+    relative: float = 0.0
+    noise_floor: float = 0.0
+    allowed: float = 0.0
+    severity: float = 0.0
+    """How many times the allowed difference it is: above 1 fails."""
+    reason: str = ""
+
+
+def leaves(value: Any) -> list[Array]:
+    """Return the arrays that an output is made of: itself, a sequence's elements, a map's keys and values."""
+    if isinstance(value, dict):
+        return [np.asarray(list(value)), np.asarray(list(value.values()))]
+    if isinstance(value, list):
+        return [leaf for element in value for leaf in leaves(element)]
+    return [np.asarray(value)]
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Return whether a dtype is floating point, bfloat16 and float8 included."""
+    return dtype.kind in "fV"
+
+
+def mismatch(reference: Sequence[Array], other: Sequence[Array]) -> str:
+    """Return how the dtypes or shapes of two outputs differ, or an empty string."""
+    if len(reference) != len(other):
+        return f"{len(other)} arrays instead of {len(reference)}"
+    for expected, found in zip(reference, other, strict=True):
+        if expected.dtype != found.dtype:
+            return f"dtype {found.dtype} instead of {expected.dtype}"
+        if expected.shape != found.shape:
+            return f"shape {list(found.shape)} instead of {list(expected.shape)}"
+    return ""
+
+
+def units_moved(reference: Array, other: Array, rounding: Rounding) -> tuple[float, Array]:
+    """Return the largest difference in units, and where both have the same NaN or infinity or are finite.
+
+    For other than float arrays: the fraction of elements that differ, and True everywhere.
+    """
+    if not is_float(reference.dtype):
+        return float(np.mean(reference != other)) if reference.size else 0.0, np.array(True)
+    same = _same_kind(reference, other)
+    finite = np.isfinite(reference.astype(np.float64)) & same
+    moved = _distance(reference, other, finite) / rounding.unit(reference)
+    return float(moved.max(initial=0.0)), same
+
+
+def judge(
+    reference: Array, other: Array, rounding: Rounding, noise: float, stable: Array
+) -> Difference:
+    """Compare `other` with `reference` (same dtype and shape).
+
+    `noise` and `stable` are what `units_moved` found for re-evaluations of the original; elements that are
+    not stable are not compared.
+    """
+    if not reference.size:
+        return Difference()
+    if not is_float(reference.dtype):
+        return _judge_exact(reference, other, noise)
+    differs = ~_same_kind(reference, other) & stable
+    if differs.any():
+        at = _first(differs)
+        reason = f"{other[at]} at {list(map(int, at))} where the original has {reference[at]}"
+        return Difference(max_abs=math.inf, relative=math.inf, severity=math.inf, reason=reason)
+    finite = np.isfinite(reference.astype(np.float64)) & stable
+    distance = _distance(reference, other, finite)
+    floor = max(1.0, noise) * rounding.unit(reference)
+    at = np.unravel_index(int(np.argmax(distance / floor)), distance.shape)
+    worst, allowed = float(distance[at]), MULTIPLE * float(floor[at])
+    peak = float(np.abs(reference.astype(np.float64)).max(where=finite, initial=0.0))
+    return Difference(
+        max_abs=worst,
+        mean_abs=float(distance.mean()),
+        relative=worst / peak if peak else float(worst > 0),
+        noise_floor=float(floor[at]),
+        allowed=allowed,
+        severity=worst / allowed,
+        reason=f"differs by {worst:.3g} at {list(map(int, at))}, allowed {allowed:.3g}" if worst > allowed else "",
+    )
+
+
+def _judge_exact(reference: Array, other: Array, noise: float) -> Difference:
+    unequal = reference != other
+    fraction = float(unequal.mean())
+    if not fraction:
+        return Difference()
+    at = _first(unequal)
+    distance = 1.0
+    if reference.dtype.kind in "iu":
+        distance = float(np.abs(reference.astype(np.float64) - other.astype(np.float64)).max())
+    reason = f"{fraction:.3%} of the elements differ, first at {list(map(int, at))}: "
+    return Difference(
+        max_abs=distance,
+        mean_abs=fraction,
+        relative=fraction,
+        severity=fraction / noise if noise else math.inf,
+        reason=f"{reason}{other[at]!r} instead of {reference[at]!r}; {noise:.3%} do under rounding noise",
+    )
+
+
+def _first(where: Array) -> tuple[int, ...]:
+    return tuple(int(index[0]) for index in np.nonzero(where))
+
+
+def _same_kind(reference: Array, other: Array) -> Array:
+    """Return where both are finite, both NaN, or both the same infinity."""
+    a, b = reference.astype(np.float64), other.astype(np.float64)
+    same: Array = (np.isfinite(a) & np.isfinite(b)) | (np.isnan(a) & np.isnan(b)) | (a == b)
+    return same
+
+
+def _distance(reference: Array, other: Array, where: Array) -> Array:
+    a, b = reference.astype(np.float64), other.astype(np.float64)
+    return np.abs(np.subtract(a, b, out=np.zeros_like(a), where=where & np.isfinite(b)))

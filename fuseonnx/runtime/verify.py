@@ -1,0 +1,114 @@
+"""Decide whether an artifact still gives the original's answers, on onnxruntime with its optimizations off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from fuseonnx.errors import BackendError
+from fuseonnx.report import OutputDifference, Verification
+from fuseonnx.runtime.reference import Reference, Run, Signature, build_reference
+from fuseonnx.runtime.session import open_session, run
+from fuseonnx.runtime.values import Difference, judge, leaves, mismatch
+
+
+class Verifier:
+    """Compares any number of candidates with one original, which is run only once."""
+
+    def __init__(
+        self,
+        original: Path,
+        *,
+        graph_of: onnx.ModelProto,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        samples: Path | None = None,
+        seed: int = 0,
+        threads: int = 0,
+    ) -> None:
+        """Take the original's file and, as `graph_of`, its proto: the graph is read, weights may be external.
+
+        `shapes` fixes the shape of inputs by name; `samples` is an `.npz` file or a folder of them, run
+        besides the generated inputs. Nothing is run before the first `compare`.
+        """
+        self._original = original
+        self._graph_of = graph_of
+        self._shapes = shapes or {}
+        self._samples = samples
+        self._seed = seed
+        self._threads = threads
+
+    def compare(self, candidate: Path) -> Verification:
+        """Run `candidate` on all inputs of the original and judge every output.
+
+        The status is `failed` also when the candidate cannot be loaded or run or has another signature, and
+        `skipped` when the original itself cannot be judged. Raises OptionError when the shapes or samples do
+        not fit the original, BackendError when onnxruntime is missing.
+        """
+        reference = self._reference
+        if isinstance(reference, str):
+            return Verification("skipped", reason=reference)
+        try:
+            return _compare(reference, candidate, self._threads)
+        except BackendError as error:
+            return Verification("failed", reason=str(error), notes=reference.notes)
+
+    @cached_property
+    def _reference(self) -> Reference | str:
+        """What the original answers, or why it cannot be asked."""
+        return build_reference(
+            self._original,
+            self._graph_of,
+            shapes=self._shapes,
+            samples=self._samples,
+            seed=self._seed,
+            threads=self._threads,
+        )
+
+
+def _compare(reference: Reference, candidate: Path, threads: int) -> Verification:
+    session = open_session(candidate, threads=threads)
+    if reason := reference.signature.difference(Signature.of(session)):
+        return Verification("failed", reason=reason, notes=reference.notes)
+    worst: dict[str, tuple[Difference, str]] = {}
+    for known in reference.runs:
+        try:
+            values = run(session, known.feeds)
+        except BackendError as error:
+            return Verification("failed", reason=f"run {known.label!r}: {error}", notes=reference.notes)
+        for name, difference in _differences(reference, known, values).items():
+            if name not in worst or difference.severity > worst[name][0].severity:
+                worst[name] = difference, known.label
+    outputs = tuple(
+        _output(name, kind, *worst[name]) for name, kind in reference.signature.outputs if name in worst
+    )
+    failed = [output for output in outputs if not output.passed]
+    return Verification(
+        "failed" if failed else "passed",
+        runs=len(reference.runs),
+        outputs=outputs,
+        reason="; ".join(f"{output.name}: {output.reason}" for output in failed),
+        notes=reference.notes,
+    )
+
+
+def _differences(reference: Reference, known: Run, values: Sequence[Any]) -> dict[str, Difference]:
+    """Return the worst difference of each output in one run."""
+    result = {}
+    for (name, _), expected, value in zip(reference.signature.outputs, known.outputs, values, strict=True):
+        found = leaves(value)
+        reason = mismatch(expected.leaves, found)
+        if reason and not expected.shape_varies:
+            result[name] = Difference(severity=float("inf"), max_abs=float("inf"), reason=reason)
+        elif not reason and name not in reference.random:
+            judged = [
+                judge(leaf, other, reference.rounding, noise, stable)
+                for leaf, other, noise, stable in zip(
+                    expected.leaves, found, expected.noise, expected.stable, strict=True
+                )
+            ]
+            result[name] = max(judged, key=lambda difference: difference.severity, default=Difference())
+    return result
