@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from fuseonnx.core.graph import all_graphs
-from fuseonnx.core.rule import Array
+from fuseonnx.core.rule import Array, Refused
 
 Attributes = Mapping[str, ir.Attr | int | float | str | Sequence[int] | Sequence[float] | ir.TensorProtocol]
 
@@ -17,22 +18,26 @@ class Names:
     """The names in use in a model, over all its graphs."""
 
     def __init__(self, model: ir.Model) -> None:
-        self._taken: set[str] = set()
+        self._uses: Counter[str] = Counter()
         for graph in all_graphs(model):
-            self._taken.update(value.name for value in graph.inputs if value.name)
-            self._taken.update(graph.initializers)
+            self._uses.update(value.name for value in graph.inputs if value.name)
+            self._uses.update(list(graph.initializers))
             for node in graph:
-                self._taken.add(node.name or "")
-                self._taken.update(value.name for value in node.outputs if value.name)
+                self._uses[node.name or ""] += 1
+                self._uses.update(value.name for value in node.outputs if value.name)
 
     def fresh(self, base: str) -> str:
         """Return `base`, or `base` with the lowest suffix that makes it unique; it is then taken."""
         name, number = base, 0
-        while name in self._taken:
+        while name in self._uses:
             number += 1
             name = f"{base}_{number}"
-        self._taken.add(name)
+        self._uses[name] += 1
         return name
+
+    def unshared(self, name: str) -> str:
+        """Return `name` if one place alone uses it, else a fresh one: bodies side by side may share names."""
+        return name if self._uses[name] <= 1 else self.fresh(name)
 
 
 class Builder:
@@ -81,6 +86,29 @@ class Builder:
             output.name = self._names.fresh(f"{node.name}_output_{index}")
         self.nodes.append(node)
         return node.outputs[0]
+
+    def adopt(self, body: ir.Graph) -> None:
+        """Take the nodes and initializers out of a body, to stand in the graph around it.
+
+        Each name that another body uses too is replaced by a fresh one.
+
+        Raises:
+            Refused: the body has initializers and would go into a local function, which cannot hold them.
+        """
+        if self._in_function and body.initializers:
+            raise Refused("a local function cannot hold the initializers of the body")
+        body.outputs.clear()
+        for name, value in list(body.initializers.items()):
+            body.initializers.pop(name)
+            value.name = self._names.unshared(name)
+            self.initializers.append(value)
+        nodes = list(body)
+        body.remove(nodes)
+        for node in nodes:
+            node.name = self._names.unshared(node.name or "") if node.name else node.name
+            for output in node.outputs:
+                output.name = self._names.unshared(output.name) if output.name else output.name
+        self.nodes.extend(nodes)
 
     def const(self, array: Array, like: ir.Value | None = None) -> ir.Value:
         """Add a constant and return it: an initializer, or a Constant node inside a local function.

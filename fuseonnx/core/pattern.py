@@ -62,6 +62,7 @@ class Op:
 
 
 Pattern = Var | Const | Maybe | AnyOf | Op
+Root = Op | AnyOf
 
 
 def var(name: str) -> Var:
@@ -127,9 +128,17 @@ class Captures:
         return Captures(self.values, nodes, (*self.absorbed, node) if absorbed else self.absorbed)
 
 
-def match_root(pattern: Op, node: ir.Node) -> Iterator[Captures]:
+def root_types(pattern: Root) -> frozenset[str]:
+    """Return the operators at which `pattern` can match."""
+    options = pattern.options if isinstance(pattern, AnyOf) else (pattern,)
+    return frozenset(type_ for option in options if isinstance(option, Op) for type_ in option.types)
+
+
+def match_root(pattern: Root, node: ir.Node) -> Iterator[Captures]:
     """Yield every way in which `pattern` matches at `node`."""
-    yield from _match_node(pattern, node, Captures({}, {}), root=True)
+    for option in pattern.options if isinstance(pattern, AnyOf) else (pattern,):
+        assert isinstance(option, Op), "a rule is rooted at an operator"
+        yield from _match_node(option, node, Captures({}, {}), root=True)
 
 
 def is_const(value: ir.Value | None) -> bool:

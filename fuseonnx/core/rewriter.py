@@ -15,8 +15,8 @@ import onnx_ir as ir
 from fuseonnx.core.builder import Builder, Names
 from fuseonnx.core.graph import remove_if_dead, top_graphs
 from fuseonnx.core.journal import Journal
-from fuseonnx.core.pattern import ANY_OP, match_root
-from fuseonnx.core.rule import Match, Rule
+from fuseonnx.core.pattern import ANY_OP, match_root, root_types
+from fuseonnx.core.rule import Match, Refused, Rule
 from fuseonnx.errors import RewriteError
 
 _APPLICATIONS_PER_NODE = 30
@@ -31,9 +31,9 @@ class Rewriter:
         self._journal = journal
         self._names = names
         self._rules: dict[str, list[Rule]] = {}
-        roots = {root for rule in rules for root in rule.pattern.types}
-        for root in roots:
-            self._rules[root] = [r for r in rules if root in r.pattern.types or ANY_OP in r.pattern.types]
+        roots = {rule.name: root_types(rule.pattern) for rule in rules}
+        for root in frozenset[str]().union(*roots.values()):
+            self._rules[root] = [rule for rule in rules if {root, ANY_OP} & roots[rule.name]]
         self._tops = {graph: top for top in top_graphs(model) for graph in (top, *top.subgraphs())}
         self._queue: deque[ir.Node] = deque()
         self._queued: set[ir.Node] = set()
@@ -97,11 +97,15 @@ class Rewriter:
         return False
 
     def _apply(self, rule: Rule, match: Match) -> str | None:
-        """Replace the root; return the reason if the replacement cannot stand in for a graph output."""
+        """Replace the root, or return the reason why that is not possible."""
         root, graph = match.root, match.root.graph
         assert graph is not None
         builder = Builder(root, self._names, in_function=self._tops[graph] is not self._model.graph)
-        built = rule.replace(match, builder)
+        try:
+            built = rule.replace(match, builder)
+        except Refused as refusal:
+            _detach(builder.nodes)
+            return str(refusal)
         replacements = [built] if isinstance(built, ir.Value) else list(built)
         fresh = {output for node in builder.nodes for output in node.outputs}
         for old, new in zip(root.outputs, replacements, strict=False):

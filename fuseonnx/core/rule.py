@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from fuseonnx.core.pattern import Captures, Op, is_const
+from fuseonnx.core.pattern import Captures, Root, is_const
 
 if TYPE_CHECKING:
     from fuseonnx.core.builder import Builder
@@ -52,6 +52,10 @@ class Match:
 Replacement = ir.Value | Sequence[ir.Value]
 
 
+class Refused(Exception):
+    """Raised by `replace` with the reason why the rewrite is not possible after all."""
+
+
 def accept(_match: Match) -> str | None:
     """Guard of a rule that its pattern alone decides."""
     return None
@@ -63,11 +67,12 @@ class Rule:
 
     `guard` returns the reason to keep out of a match ("" if there is nothing to report), or None. `replace`
     builds the new nodes and returns the value that stands in for the root's first output (or a sequence, one
-    for each output). It must not touch the graph: the driver splices, names and cleans up.
+    for each output), or raises `Refused` where only the computed weights show that it cannot. It must not
+    touch the graph: the driver splices, names and cleans up.
     """
 
     name: str
-    pattern: Op
+    pattern: Root
     replace: Callable[[Match, Builder], Replacement]
     guard: Callable[[Match], str | None] = accept
 

@@ -20,7 +20,8 @@ Sizes = dict[str, int]
 _BATCH = (1, 2)
 _CHANNELS = (3, 1, 4)
 _RECURRENT_BATCH = (1, 2, 8, 5)
-_SPATIAL = (64, 96, 48, 32, 224, 320, 640)
+_HEIGHT = (64, 96, 48, 32, 224, 320, 640)
+_WIDTH = (96, 64, 320, 32, 224, 320, 640)
 _TOKENS = (8, 5, 13, 3, 1, 16, 77, 128)
 _SIGNAL = (512, 576, 256, 288, 100, 64, 32, 8, 5, 1, 1024, 2048, 4096, 16000)
 _FRAMES = (32, 48, 64, 100, 8, 5, 13, 3, 1, 16, 128, 512, 3000)
@@ -36,6 +37,8 @@ class InputSpec:
     dtype: np.dtype[Any]
     dims: tuple[int | str, ...]
     """Sizes, and for dynamic dimensions their symbols; a nameless dimension is `<input>[<axis>]`."""
+    dictated: Mapping[str, tuple[int, ...]]
+    """Symbol to the sizes that weights behind the input dictate; several where branches differ."""
     kind: Literal["tensor", "sequence"] = "tensor"
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -68,21 +71,17 @@ def _fix(spec: InputSpec, shape: Sequence[int], fixed: dict[str, int]) -> None:
     """Record in `fixed` the sizes that the shape given for one input implies for its symbols."""
     given = ",".join(map(str, shape))
     if len(shape) != len(spec.dims):
-        raise OptionError(
-            f"shape {given} for input {spec.name!r} has rank {len(shape)}, not {len(spec.dims)}"
-        )
+        raise OptionError(f"shape {given} of input {spec.name!r} has rank {len(shape)}, not {len(spec.dims)}")
     for dim, size in zip(spec.dims, shape, strict=True):
         expected = fixed.setdefault(dim, size) if isinstance(dim, str) else dim
         if size < 0 or size != expected:
-            raise OptionError(
-                f"shape {given} for input {spec.name!r} has {size} where the model has {expected}"
-            )
+            raise OptionError(f"shape {given} of input {spec.name!r} has {size}, the model has {expected}")
 
 
 def candidate_sizes(specs: Sequence[InputSpec]) -> dict[str, tuple[int, ...]]:
     """Return the sizes to try for each symbol, the most promising first."""
     has_tokens = any(spec.dtype.kind in "iu" and spec.dtype.itemsize > 1 and spec.dims for spec in specs)
-    candidates: dict[str, tuple[int, ...]] = {}
+    candidates = {symbol: sizes for spec in specs for symbol, sizes in spec.dictated.items()}
     for spec in sorted(specs, key=lambda spec: spec.dtype.kind not in "iu"):
         for axis, dim in enumerate(spec.dims):
             if isinstance(dim, str):
@@ -159,7 +158,7 @@ def _candidates(spec: InputSpec, axis: int, has_tokens: bool) -> tuple[int, ...]
     if axis == 0:
         return _BATCH
     if len(pixels) == 2:
-        return _SPATIAL if axis in pixels else _CHANNELS
+        return dict(zip(pixels, (_HEIGHT, _WIDTH), strict=True)).get(axis, _CHANNELS)
     if rank == 3 and axis == 1 and isinstance(dims[0], int) and isinstance(dims[2], int):
         return _RECURRENT_BATCH
     if spec.dtype.kind in "iu" or has_tokens:
@@ -183,34 +182,31 @@ def _input_spec(value: onnx.ValueInfoProto, uses: Uses, shape: Sequence[int] | N
     if declared.WhichOneof("value") == "sequence_type":
         declared, kind = declared.sequence_type.elem_type, "sequence"
     if declared.WhichOneof("value") != "tensor_type":
-        raise BackendError(
-            f"input {value.name!r} is neither a tensor nor a sequence of tensors: give samples"
-        )
+        raise BackendError(f"input {value.name!r} is neither a tensor nor a sequence of tensors")
     dtype = helper.tensor_dtype_to_np_dtype(declared.tensor_type.elem_type)
     if not declared.tensor_type.HasField("shape"):
         dims: tuple[int | str, ...] = tuple(shape or [f"{value.name}[{axis}]" for axis in range(2)])
-        return InputSpec(value.name, dtype, dims, kind)
-    dims = tuple(_dim(value.name, axis, dim, uses) for axis, dim in enumerate(declared.tensor_type.shape.dim))
-    return InputSpec(value.name, dtype, dims, kind)
+        return InputSpec(value.name, dtype, dims, {}, kind)
+    dims = tuple(_dim(value.name, axis, dim) for axis, dim in enumerate(declared.tensor_type.shape.dim))
+    channels = dims[1] if len(dims) > 1 else 0
+    sizes = _channels(value.name, len(dims), uses) if isinstance(channels, str) else ()
+    return InputSpec(value.name, dtype, dims, {str(channels): sizes} if sizes else {}, kind)
 
 
-def _dim(name: str, axis: int, dim: onnx.TensorShapeProto.Dimension, uses: Uses) -> int | str:
+def _dim(name: str, axis: int, dim: onnx.TensorShapeProto.Dimension) -> int | str:
     if dim.HasField("dim_value") and dim.dim_value >= 0:
         return dim.dim_value
-    if axis > 0 and (known := _channels(name, axis, uses)):
-        return known
     return f"{name}[{axis}]" if dim.dim_param in _NOT_A_NAME else dim.dim_param
 
 
-def _channels(name: str, axis: int, uses: Uses) -> int | None:
-    """Return the size that the weights of the first Conv or Gemm behind the input dictate for `axis`."""
+def _channels(name: str, rank: int, uses: Uses) -> tuple[int, ...]:
+    """Return the sizes of axis 1 that the weights of Conv, Gemm and MatMul nodes behind the input dictate."""
+    found = []
     for use in uses.same_shape(name):
         op, attributes = use.node.op_type, {a.name: a.i for a in use.node.attribute}
         weight = uses.dims(use.node.input[1]) if op in {"Conv", "Gemm", "MatMul"} and use.slot == 0 else None
-        if weight is None or axis != 1:
+        if weight is None or (op != "Conv" and (rank, len(weight)) != (2, 2)):
             continue
-        if op == "Conv" and weight[1]:
-            return weight[1] * attributes.get("group", 1)
-        if op == "Gemm" or (op == "MatMul" and len(weight) == 2):
-            return weight[1 if attributes.get("transB") else 0]
-    return None
+        size = weight[1 if op == "Conv" or attributes.get("transB") else 0] or 0
+        found.append(size * int(attributes.get("group", 1)))
+    return tuple(dict.fromkeys(filter(None, found)))

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 _SMALL = 4096
 """Constants of at most this many elements are read; anything larger counts as unknown."""
 
 _KEEPS_VALUES = {
-    **dict.fromkeys(["Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Expand", "Transpose"], {0}),
-    **dict.fromkeys(["Slice", "Gather", "GatherElements", "GatherND", "Tile", "Split", "Pad", "Clip"], {0}),
-    "Where": {1, 2},
+    *("Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Expand", "Transpose", "Slice", "Gather"),
+    *("GatherElements", "GatherND", "Tile", "Split", "Pad", "Clip"),
 }
-"""Operator to the input slots whose elements reach the output unchanged."""
+"""Operators whose input 0 reaches the output with its elements unchanged."""
 
 _KEEPS_SHAPE = {"Add", "BatchNormalization", "Cast", "Clip", "Div", "Identity", "Mul", "Relu", "Sub"}
 _MOVES_WEIGHTS = {"Cast", "CastLike", "DequantizeLinear", "Identity", "Reshape", "Transpose", "Unsqueeze"}
@@ -65,7 +66,7 @@ class Uses:
         return self._consumers.get(name, [])
 
     def reached(self, name: str) -> Iterator[Use]:
-        """Yield every use of the elements of `name`, also behind Reshape, Concat, integer Cast, + constant…"""
+        """Yield every use of the elements of `name`, also behind Reshape, Concat, + constant…"""
         todo, seen = [(name, 0)], {(name, 0)}
         while todo:
             value, offset = todo.pop(0)
@@ -114,7 +115,7 @@ class Uses:
     def precision(self) -> float:
         """Machine epsilon of the coarsest float type that weights are computed with."""
         coarse = [
-            float(ml_dtypes.finfo(helper.tensor_dtype_to_np_dtype(tensor.data_type)).eps)
+            machine_epsilon(helper.tensor_dtype_to_np_dtype(tensor.data_type))
             for name, tensor in self._constants.items()
             if tensor.data_type in {TensorProto.FLOAT16, TensorProto.BFLOAT16}
             and any(use.node.op_type not in _MOVES_WEIGHTS for use in self.direct(name))
@@ -162,7 +163,7 @@ class Uses:
     def _passed_on(self, use: Use, offset: int) -> int | None:
         """Return the offset of the elements at the node's outputs, or None when they end here."""
         op = use.node.op_type
-        if use.slot in _KEEPS_VALUES.get(op, ()) or op == "Concat":
+        if (op in _KEEPS_VALUES and use.slot == 0) or (op == "Where" and use.slot > 0) or op == "Concat":
             return offset
         if op == "Cast":
             target = helper.tensor_dtype_to_np_dtype(use.node.attribute[0].i)
@@ -173,6 +174,12 @@ class Uses:
                 return offset
             return offset + int(other.item()) * (1 if op == "Add" else -1)
         return None
+
+
+def machine_epsilon(dtype: np.dtype[Any]) -> float:
+    """Return the distance from 1 to the next number of a float dtype, bfloat16 and float8 included."""
+    info: Any = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    return float(info.eps)
 
 
 def _is_unseeded_random(node: onnx.NodeProto) -> bool:

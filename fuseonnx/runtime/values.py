@@ -6,7 +6,8 @@ For every element of a float output, one unit of expected rounding error is
 
 eps    machine epsilon of the output's dtype, or of the coarsest dtype that weights are computed with
 nodes  number of nodes: rounding errors of operators in sequence add up like a random walk
-peak   largest magnitude of the output in this run
+peak   largest magnitude of the output in this run or, up to 1, in any run: a sigmoid that gives 1e-6 was
+       computed from numbers near 1
 local  largest magnitude in the element's own slice along each axis (the smallest of these): scores next
        to pixel coordinates in one tensor are judged on their own scale; slices below 32 elements say too
        little and do not count
@@ -23,13 +24,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
+
+from fuseonnx.runtime.uses import machine_epsilon
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MULTIPLE = 8.0
 """How many times the original's own noise an artifact may differ."""
+
+
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -39,20 +44,31 @@ class Rounding:
     precision: float
     nodes: int
 
-    def unit(self, reference: Array) -> Array:
-        """Return the expected rounding error of each element of a float output, as float64."""
-        finite = np.abs(reference.astype(np.float64))
-        finite[~np.isfinite(finite)] = 0.0
+    def unit(self, reference: Array, scale: float) -> Array:
+        """Return the expected rounding error of each element of a float output, as float64.
+
+        `scale` is the largest magnitude of this output in any run.
+        """
+        finite = _finite_magnitude(reference)
         peak = finite.max(initial=0.0)
         local: Array = np.array(peak)
         for axis, count in enumerate(finite.shape):
             if count > 1 and finite.size // count >= 32:
                 others = tuple(other for other in range(finite.ndim) if other != axis)
                 local = np.minimum(local, finite.max(axis=others, keepdims=True))
-        info: Any = ml_dtypes.finfo(reference.dtype)  # type: ignore[no-untyped-call]
-        eps = max(float(info.eps), self.precision)
-        unit = eps * (max(4.0, math.sqrt(self.nodes)) * local + peak)
-        return np.broadcast_to(np.maximum(unit, float(info.tiny)), finite.shape)
+        unit = self._eps(reference.dtype) * (self._walk * local + max(peak, min(1.0, scale)))
+        return np.broadcast_to(np.maximum(unit, _TINY), finite.shape)
+
+    def half_the_digits(self, dtype: np.dtype[Any]) -> float:
+        """Return how many units an output moves by when it loses half of its digits."""
+        return 1.0 / (math.sqrt(self._eps(dtype)) * (self._walk + 1.0))
+
+    @property
+    def _walk(self) -> float:
+        return max(4.0, math.sqrt(self.nodes))
+
+    def _eps(self, dtype: np.dtype[Any]) -> float:
+        return max(machine_epsilon(dtype), self.precision)
 
 
 @dataclass(frozen=True)
@@ -95,7 +111,14 @@ def mismatch(reference: Sequence[Array], other: Sequence[Array]) -> str:
     return ""
 
 
-def units_moved(reference: Array, other: Array, rounding: Rounding) -> tuple[float, Array]:
+def largest(arrays: Sequence[Array]) -> float:
+    """Return the largest finite magnitude in the float arrays, 0 where there is none."""
+    return max(
+        (float(_finite_magnitude(a).max(initial=0.0)) for a in arrays if is_float(a.dtype)), default=0.0
+    )
+
+
+def units_moved(reference: Array, other: Array, rounding: Rounding, scale: float) -> tuple[float, Array]:
     """Return the largest difference in units, and where both have the same NaN or infinity or are finite.
 
     For other than float arrays: the fraction of elements that differ, and True everywhere.
@@ -104,12 +127,12 @@ def units_moved(reference: Array, other: Array, rounding: Rounding) -> tuple[flo
         return float(np.mean(reference != other)) if reference.size else 0.0, np.array(True)
     same = _same_kind(reference, other)
     finite = np.isfinite(reference.astype(np.float64)) & same
-    moved = _distance(reference, other, finite) / rounding.unit(reference)
+    moved = _distance(reference, other, finite) / rounding.unit(reference, scale)
     return float(moved.max(initial=0.0)), same
 
 
 def judge(
-    reference: Array, other: Array, rounding: Rounding, noise: float, stable: Array
+    reference: Array, other: Array, rounding: Rounding, scale: float, noise: float, stable: Array
 ) -> Difference:
     """Compare `other` with `reference` (same dtype and shape).
 
@@ -127,18 +150,21 @@ def judge(
         return Difference(max_abs=math.inf, relative=math.inf, severity=math.inf, reason=reason)
     finite = np.isfinite(reference.astype(np.float64)) & stable
     distance = _distance(reference, other, finite)
-    floor = max(1.0, noise) * rounding.unit(reference)
-    at = np.unravel_index(int(np.argmax(distance / floor)), distance.shape)
+    floor = max(1.0, noise) * rounding.unit(reference, scale)
+    severity = distance / (MULTIPLE * floor)
+    at = _first(severity == severity.max())
     worst, allowed = float(distance[at]), MULTIPLE * float(floor[at])
-    peak = float(np.abs(reference.astype(np.float64)).max(where=finite, initial=0.0))
+    peak = largest([reference])
     return Difference(
         max_abs=worst,
         mean_abs=float(distance.mean()),
         relative=worst / peak if peak else float(worst > 0),
         noise_floor=float(floor[at]),
         allowed=allowed,
-        severity=worst / allowed,
-        reason=f"differs by {worst:.3g} at {list(map(int, at))}, allowed {allowed:.3g}" if worst > allowed else "",
+        severity=float(severity[at]),
+        reason=f"differs by {worst:.3g} at {list(map(int, at))}, allowed {allowed:.3g}"
+        if worst > allowed
+        else "",
     )
 
 
@@ -163,6 +189,11 @@ def _judge_exact(reference: Array, other: Array, noise: float) -> Difference:
 
 def _first(where: Array) -> tuple[int, ...]:
     return tuple(int(index[0]) for index in np.nonzero(where))
+
+
+def _finite_magnitude(array: Array) -> Array:
+    magnitude = np.abs(array.astype(np.float64))
+    return np.where(np.isfinite(magnitude), magnitude, 0.0)
 
 
 def _same_kind(reference: Array, other: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Decide whether an artifact still gives the original's answers, on onnxruntime with its optimizations off."""
+"""Decide on onnxruntime, its optimizations off, whether an artifact gives the original's answers."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Verifier:
         """Run `candidate` on all inputs of the original and judge every output.
 
         The status is `failed` also when the candidate cannot be loaded or run or has another signature, and
-        `skipped` when the original itself cannot be judged. Raises OptionError when the shapes or samples do
-        not fit the original, BackendError when onnxruntime is missing.
+        `skipped`, with the reason, when the original itself cannot be run. Raises OptionError when the shapes
+        or samples do not fit the original.
         """
         reference = self._reference
         if isinstance(reference, str):
@@ -105,10 +105,24 @@ def _differences(reference: Reference, known: Run, values: Sequence[Any]) -> dic
             result[name] = Difference(severity=float("inf"), max_abs=float("inf"), reason=reason)
         elif not reason and name not in reference.random:
             judged = [
-                judge(leaf, other, reference.rounding, noise, stable)
+                judge(leaf, other, reference.rounding, expected.scale, noise, stable)
                 for leaf, other, noise, stable in zip(
                     expected.leaves, found, expected.noise, expected.stable, strict=True
                 )
             ]
             result[name] = max(judged, key=lambda difference: difference.severity, default=Difference())
     return result
+
+
+def _output(name: str, kind: str, difference: Difference, label: str) -> OutputDifference:
+    return OutputDifference(
+        name=name,
+        dtype=kind,
+        max_abs=difference.max_abs,
+        mean_abs=difference.mean_abs,
+        relative=difference.relative,
+        noise_floor=difference.noise_floor,
+        allowed=difference.allowed,
+        passed=difference.severity <= 1.0,
+        reason=f"{difference.reason} (run {label!r})" if difference.reason else "",
+    )

@@ -1,0 +1,281 @@
+"""How big a model is, and roughly what it costs to run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+from fuseonnx.analysis.shapes import annotate, static_shape
+from fuseonnx.core.graph import all_graphs
+from fuseonnx.core.pattern import is_const
+from fuseonnx.core.rule import constant_tensor
+from fuseonnx.errors import OptionError
+from fuseonnx.report import GraphStats
+
+_MOVES_DATA = frozenset(
+    {
+        "Cast",
+        "CastLike",
+        "Concat",
+        "Constant",
+        "ConstantOfShape",
+        "DepthToSpace",
+        "Expand",
+        "Flatten",
+        "Gather",
+    }
+    | {"GatherElements", "GatherND", "Identity", "If", "Loop", "Pad", "Reshape", "Scan", "Shape", "Size"}
+    | {"Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
+)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One constant tensor of a model."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run of a model costs, estimated from its shapes."""
+
+    flops: int
+    """Floating-point (or integer) operations; one multiply-accumulate is two."""
+    bytes_moved: int
+    """Bytes that the nodes read and write, each tensor counted once per use."""
+    assumed: dict[str, tuple[int, ...]]
+    """Inputs with a dynamic dim, and the shape they were counted with."""
+    uncounted: int
+    """Nodes left out because onnx cannot infer their shapes."""
+
+
+def graph_stats(model: ir.Model, file_bytes: int = 0) -> GraphStats:
+    """Count nodes and weights, those in bodies of If/Loop/Scan and in local functions included.
+
+    Args:
+        model: the model; its weights are not read.
+        file_bytes: size of its file or files on disk, in bytes.
+    """
+    tensors = list(_weights(model))
+    ops = Counter(_op_name(node) for graph in all_graphs(model) for node in graph)
+    return GraphStats(
+        nodes=ops.total(),
+        parameters=sum(tensor.size for _, tensor in tensors),
+        weight_bytes=sum(tensor.nbytes for _, tensor in tensors),
+        ops=dict(sorted(ops.items(), key=lambda item: (-item[1], item[0]))),
+        file_bytes=file_bytes,
+    )
+
+
+def biggest_weights(model: ir.Model, count: int = 10) -> list[Weight]:
+    """Return the `count` largest constant tensors by bytes, largest first, equal ones by name."""
+    weights = [
+        Weight(name, _dtype_name(tensor.dtype), tuple(tensor.shape.numpy()), tensor.nbytes)
+        for name, tensor in _weights(model)
+    ]
+    return sorted(weights, key=lambda weight: (-weight.nbytes, weight.name))[:count]
+
+
+def estimate_flops(
+    model: ir.Model,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    *,
+    simplify: Callable[[ir.Model], None] = lambda _model: None,
+) -> Cost:
+    """Estimate the operations and the memory traffic of one run; `model` itself is left as it is.
+
+    Conv, ConvTranspose, MatMul, Gemm, Einsum, Attention and the recurrent operators count two operations per
+    multiply-accumulate, data movement none, every other operator one per element of its largest tensor. A
+    body (If, Loop, Scan) counts once, whichever branch is taken and however often it runs.
+
+    Args:
+        model: the model.
+        input_shapes: shapes of inputs by name; every other dynamic dim counts as 1.
+        simplify: called on the copy whose inputs have become static; to fold what follows from their shapes
+            lets onnx infer the shapes of more nodes.
+
+    Raises:
+        OptionError: `input_shapes` names no input of the model, or does not fit the one it names.
+    """
+    copy = model.clone()
+    InlinePass()(copy)
+    assumed = _fix_inputs(copy, input_shapes or {})
+    simplify(copy)
+    annotate(copy)
+    flops = bytes_moved = uncounted = 0
+    for graph in all_graphs(copy):
+        for node in graph:
+            try:
+                node_flops, node_bytes = _flops(node), _bytes_moved(node)
+            except _UnknownShapeError:
+                uncounted += 1
+            else:
+                flops += node_flops
+                bytes_moved += node_bytes
+    return Cost(flops, bytes_moved, assumed, uncounted)
+
+
+def _weights(model: ir.Model) -> Iterator[tuple[str, ir.TensorProtocol]]:
+    for graph in all_graphs(model):
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                yield value.name or "", value.const_value
+        for node in graph:
+            if node.op_type == "Constant" and is_const(node.outputs[0]):
+                yield node.outputs[0].name or "", constant_tensor(node.outputs[0])
+
+
+def _dtype_name(dtype: ir.DataType) -> str:
+    return "string" if dtype is ir.DataType.STRING else dtype.numpy().name
+
+
+def _op_name(node: ir.Node) -> str:
+    return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+
+
+def _fix_inputs(model: ir.Model, input_shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """Make the shape of every input static; return those that were chosen here."""
+    inputs = {value.name or "": value for value in model.graph.inputs if not value.is_initializer()}
+    if unknown := input_shapes.keys() - inputs.keys():
+        known = ", ".join(inputs)
+        raise OptionError(f"no input is named '{min(unknown)}'; the model's inputs are: {known}")
+    sizes: dict[str, int] = {}
+    for name, wanted in input_shapes.items():
+        _take_sizes(inputs[name], wanted, sizes)
+        inputs[name].shape = ir.Shape(wanted)
+    assumed = {}
+    for name, value in inputs.items():
+        dims = [_size_or_symbol(dim) for dim in value.shape or ()]
+        if any(isinstance(dim, str) for dim in dims):
+            assumed[name] = tuple(sizes.get(dim, 1) if isinstance(dim, str) else dim for dim in dims)
+            value.shape = ir.Shape(assumed[name])
+    return assumed
+
+
+def _take_sizes(value: ir.Value, wanted: Sequence[int], sizes: dict[str, int]) -> None:
+    """Note in `sizes` what `wanted` says of the named dims of `value`."""
+    declared = ir.Shape(wanted) if value.shape is None else value.shape
+    given = ",".join(map(str, wanted))
+    if declared.rank() != len(wanted):
+        raise OptionError(
+            f"shape {given} of input '{value.name}' has rank {len(wanted)}, the model has {declared.rank()}"
+        )
+    for dim, size in zip(map(_size_or_symbol, declared), wanted, strict=True):
+        if isinstance(dim, int) and dim != size:
+            raise OptionError(f"shape {given} of input '{value.name}' has {size} where the model has {dim}")
+        if isinstance(dim, str) and dim:
+            sizes[dim] = size
+
+
+def _size_or_symbol(dim: int | ir.SymbolicDim) -> int | str:
+    """Return the size, or the symbol ("" for a dim without a name; some exporters write -1)."""
+    if isinstance(dim, int):
+        return dim if dim >= 0 else ""
+    return dim.value or ""
+
+
+class _UnknownShapeError(Exception):
+    pass
+
+
+def _shape(value: ir.Value | None) -> tuple[int, ...]:
+    shape = static_shape(value)
+    if shape is None or min(shape, default=0) < 0:
+        raise _UnknownShapeError
+    return shape
+
+
+def _elements(value: ir.Value | None) -> int:
+    return prod(_shape(value))
+
+
+def _bytes_moved(node: ir.Node) -> int:
+    if node.op_type == "Constant":
+        return 0
+    values = [value for value in (*node.inputs, *node.outputs) if value is not None and value.name]
+    return sum(
+        ceil(_elements(value) * value.dtype.itemsize)
+        for value in values
+        if value.dtype is not None and value.dtype is not ir.DataType.STRING
+    )
+
+
+def _flops(node: ir.Node) -> int:
+    if node.op_type in _MOVES_DATA:
+        return 0
+    count = _MACS.get(node.op_type)
+    if count is not None:
+        return 2 * count(node)
+    return max(_elements(value) for value in (*node.inputs[:1], node.outputs[0]) if value is not None)
+
+
+def _conv(weight: int) -> Callable[[ir.Node], int]:
+    """Per output element: weight [out channels, in channels / group, *kernel] without its first dim."""
+    return lambda node: _elements(node.outputs[0]) * prod(_shape(node.inputs[weight])[1:])
+
+
+def _conv_transpose(node: ir.Node) -> int:
+    """Per input element: weight [in channels, out channels / group, *kernel] without its first dim."""
+    return _elements(node.inputs[0]) * prod(_shape(node.inputs[1])[1:])
+
+
+def _gemm(node: ir.Node) -> int:
+    rows_first = node.attributes.get_int("transA", 0)
+    return _elements(node.outputs[0]) * _shape(node.inputs[0])[0 if rows_first else 1]
+
+
+def _matmul(node: ir.Node) -> int:
+    return _elements(node.outputs[0]) * _shape(node.inputs[0])[-1]
+
+
+def _recurrent(node: ir.Node) -> int:
+    """Per step and batch entry: W [directions, gates * hidden, input] and R [same, same, hidden]."""
+    steps_times_batch = prod(_shape(node.inputs[0])[:2])
+    return steps_times_batch * (_elements(node.inputs[1]) + _elements(node.inputs[2]))
+
+
+def _attention(node: ir.Node) -> int:
+    """Q Kᵀ and its product with V, whether heads are a dim of their own or not."""
+    kv_length = _shape(node.inputs[1])[-2]
+    return kv_length * (_elements(node.inputs[0]) + _elements(node.outputs[0]))
+
+
+def _einsum(node: ir.Node) -> int:
+    """One per point of the space that all labels span (dims under `...` as one label each)."""
+    terms = node.attributes["equation"].as_string().replace(" ", "").split("->")[0].split(",")
+    sizes: dict[str, int] = {}
+    for term, value in zip(terms, node.inputs, strict=True):
+        shape = list(_shape(value))
+        head, dots, tail = term.partition("...")
+        hidden = len(shape) - len(head) - len(tail)
+        labels = [*head, *(f".{hidden - i}" for i in range(hidden if dots else 0)), *tail]
+        for label, size in zip(labels, shape, strict=True):
+            sizes[label] = max(size, sizes.get(label, 1))
+    return prod(sizes.values())
+
+
+_MACS: dict[str, Callable[[ir.Node], int]] = {
+    "Conv": _conv(weight=1),
+    "ConvInteger": _conv(weight=1),
+    "DeformConv": _conv(weight=1),
+    "QLinearConv": _conv(weight=3),
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "MatMulInteger": _matmul,
+    "QLinearMatMul": _matmul,
+    "Einsum": _einsum,
+    "Attention": _attention,
+    "RNN": _recurrent,
+    "LSTM": _recurrent,
+    "GRU": _recurrent,
+}

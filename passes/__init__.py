@@ -1,0 +1,62 @@
+"""The rewrites, one a file, and the only place that orders them."""
+
+from __future__ import annotations
+
+from fuseonnx.core.rule import Stage, Step
+from fuseonnx.passes import (
+    deduplicate_initializers,
+    eliminate_common_subexpressions,
+    eliminate_identity,
+    fold_affine_into_conv,
+    fold_affine_into_conv_transpose,
+    fold_affine_into_gemm,
+    fold_affine_into_matmul,
+    fold_batchnorm_into_conv,
+    fold_batchnorm_into_conv_transpose,
+    fold_batchnorm_into_gemm,
+    fold_batchnorm_into_matmul,
+    fold_constants,
+    fold_static_dims,
+    fold_static_shape,
+    fuse_matmul_add,
+    inline_constant_if,
+    lift_constants,
+    remove_dead_nodes,
+    remove_unused_initializers,
+)
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "simplify",
+        (
+            remove_dead_nodes.RULE,
+            lift_constants.RULE,
+            inline_constant_if.RULE,
+            fold_static_shape.RULE,
+            fold_static_dims.RULE,
+            fold_constants.RULE,
+            eliminate_identity.RULE,
+            eliminate_common_subexpressions.RULE,
+        ),
+    ),
+    Stage(
+        "fold into weights",
+        (
+            fold_batchnorm_into_conv.RULE,
+            fold_batchnorm_into_conv_transpose.RULE,
+            fold_batchnorm_into_gemm.RULE,
+            fold_batchnorm_into_matmul.RULE,
+            fold_affine_into_conv.RULE,
+            fold_affine_into_conv_transpose.RULE,
+            fold_affine_into_gemm.RULE,
+            fold_affine_into_matmul.RULE,
+            fuse_matmul_add.RULE,
+        ),
+    ),
+    Stage("clean up", (remove_unused_initializers.RULE, deduplicate_initializers.RULE)),
+)
+
+
+def all_steps() -> dict[str, Step]:
+    """Return every rewrite by its name, in the order in which they run."""
+    return {step.name: step for stage in STAGES for step in stage.steps}

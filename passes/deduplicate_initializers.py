@@ -1,0 +1,69 @@
+"""Store once what is stored twice: initializers with the same dtype, shape and bits.
+
+    op(x, w1), op(y, w2) with w1 = w2   ⇒   op(x, w1), op(y, w1)
+
+Overridable initializers (those that are graph inputs too) and graph outputs stay. Most weights of one size
+differ in their first bytes, so that few of them are read whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import numpy as np
+import onnx_ir as ir
+
+from fuseonnx.core.graph import all_graphs
+from fuseonnx.core.journal import Journal
+from fuseonnx.core.pattern import is_const
+from fuseonnx.core.rule import GraphPass
+
+_NAME = "deduplicate_initializers"
+_SAMPLE_BYTES = 4096
+
+
+def run(model: ir.Model, journal: Journal) -> None:
+    """Merge equal initializers of each graph into the first of them."""
+    for graph in all_graphs(model):
+        first: dict[Hashable, list[ir.Value]] = {}
+        for value in list(graph.initializers.values()):
+            tensor = value.const_value
+            if tensor is None or not is_const(value) or value.is_graph_output():
+                continue
+            candidates = first.setdefault((tensor.dtype, tuple(tensor.shape.numpy()), _sample(tensor)), [])
+            twin = next((other for other in candidates if _equal(tensor, other.const_value)), None)
+            if twin is None:
+                candidates.append(value)
+            else:
+                _merge(graph, value, twin, journal)
+
+
+def _sample(tensor: ir.TensorProtocol) -> Hashable:
+    """Return the first bytes of a tensor, read without mapping the file that it lies in."""
+    if isinstance(tensor, ir.StringTensor):
+        return tuple(tensor.string_data())
+    if isinstance(tensor, ir.ExternalTensor):
+        with open(tensor.path, "rb") as file:  # noqa: PTH123
+            file.seek(tensor.offset or 0)
+            return file.read(min(_SAMPLE_BYTES, tensor.nbytes))
+    return tensor.tobytes()[:_SAMPLE_BYTES]
+
+
+def _equal(tensor: ir.TensorProtocol, other: ir.TensorProtocol | None) -> bool:
+    """Compare two tensors of one dtype and shape bit by bit."""
+    if other is None or isinstance(tensor, ir.StringTensor) or tensor.nbytes <= _SAMPLE_BYTES:
+        return True
+    mine, theirs = (np.ascontiguousarray(each.numpy()).reshape(-1).view(np.uint8) for each in (tensor, other))
+    return np.array_equal(mine, theirs)
+
+
+def _merge(graph: ir.Graph, value: ir.Value, twin: ir.Value, journal: Journal) -> None:
+    name = value.name or ""
+    if not journal.admits(_NAME, name):
+        return
+    value.replace_all_uses_with(twin)
+    graph.initializers.pop(name)
+    journal.record(_NAME, name)
+
+
+RULE = GraphPass(_NAME, run)

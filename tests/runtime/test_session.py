@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from fuseonnx.errors import BackendError
+from fuseonnx.runtime.session import open_session, replay, run
+
+FLOAT = TensorProto.FLOAT
+
+
+def value(name, dims, dtype=FLOAT):
+    return helper.make_tensor_value_info(name, dtype, dims)
+
+
+def test_runs_a_model_and_returns_outputs_in_order(build):
+    nodes = [helper.make_node("Neg", ["x"], ["y"]), helper.make_node("Abs", ["x"], ["z"])]
+    path = build(nodes, [value("x", ["n"])], [value("z", ["n"]), value("y", ["n"])])
+    z, y = run(open_session(path), {"x": np.array([-1, 2], np.float32)})
+    assert z.tolist() == [1, 2]
+    assert y.tolist() == [1, -2]
+
+
+def test_optimized_chooses_the_level(build):
+    path = build([helper.make_node("Neg", ["x"], ["y"])], [value("x", [1])], [value("y", [1])])
+    levels = [
+        open_session(path, optimized=on).get_session_options().graph_optimization_level for on in (0, 1)
+    ]
+    assert [level.name for level in levels] == ["ORT_DISABLE_ALL", "ORT_ENABLE_ALL"]
+
+
+def test_threads_reach_the_session(build):
+    path = build([helper.make_node("Neg", ["x"], ["y"])], [value("x", [1])], [value("y", [1])])
+    assert open_session(path, threads=1).get_session_options().intra_op_num_threads == 1
+
+
+@pytest.mark.parametrize(
+    ("onnx_type", "dtype"),
+    [(TensorProto.BFLOAT16, ml_dtypes.bfloat16), (TensorProto.FLOAT8E4M3FN, ml_dtypes.float8_e4m3fn)],
+)
+def test_types_unknown_to_numpy_go_in_and_out(build, onnx_type, dtype):
+    path = build(
+        [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Cast", ["x"], ["z"], to=FLOAT)],
+        [value("x", ["n"], onnx_type)],
+        [value("y", ["n"], onnx_type), value("z", ["n"])],
+    )
+    x = np.array([1.5, -2.0, 448.0]).astype(dtype)
+    y, z = run(open_session(path), {"x": x})
+    assert y.dtype == x.dtype
+    assert y.tobytes() == x.tobytes()
+    assert z.tolist() == x.astype(np.float32).tolist()
+
+
+def test_a_seeded_generator_starts_again_in_each_replay(build):
+    node = helper.make_node("RandomNormal", [], ["y"], shape=[4], seed=3.0)
+    path = build([node], [], [value("y", [4])])
+    first, again = [[out[0].tolist() for out in replay(path, [{}, {}])] for _ in range(2)]
+    assert first == again
+    assert first[0] != first[1]
+
+
+def one_line(error: pytest.ExceptionInfo[BackendError], *parts: str) -> None:
+    text = str(error.value)
+    assert "\n" not in text
+    for part in parts:
+        assert part in text
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model at all", b"\x08\x0a"])
+def test_a_file_that_is_no_model_is_one_line(tmp_path, content, capfd):
+    path = tmp_path / "junk.onnx"
+    path.write_bytes(content)
+    with pytest.raises(BackendError) as error:
+        open_session(path)
+    one_line(error, "junk.onnx", "cannot load")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_missing_file_is_one_line():
+    with pytest.raises(BackendError) as error:
+        open_session(Path("nowhere.onnx"))
+    one_line(error, "nowhere.onnx", "doesn't exist")
+
+
+def test_an_unknown_operator_is_one_line(build, capfd):
+    path = build([helper.make_node("NoSuchOp", ["x"], ["y"])], [value("x", [1])], [value("y", [1])])
+    with pytest.raises(BackendError) as error:
+        open_session(path)
+    one_line(error, str(path), "NoSuchOp")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_failing_run_is_one_line_and_silent(build, capfd):
+    path = build(
+        [helper.make_node("MatMul", ["x", "x"], ["y"])], [value("x", ["a", "b"])], [value("y", None)]
+    )
+    session = open_session(path)
+    with pytest.raises(BackendError) as error:
+        run(session, {"x": np.ones((2, 3), np.float32)})
+    one_line(error, "MatMul")
+    assert "ONNXRuntimeError" not in str(error.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_without_onnxruntime_the_cure_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendError, match=r"pip install 'fuseonnx\[cpu\]'"):
+        open_session(Path("model.onnx"))

@@ -1,0 +1,487 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+from fuseonnx.errors import OptionError
+from fuseonnx.runtime.values import MULTIPLE
+from fuseonnx.runtime.verify import Verifier
+
+FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+
+
+def value(name, dims, dtype=FLOAT):
+    return helper.make_tensor_value_info(name, dtype, dims)
+
+
+def verifier(path, **options):
+    return Verifier(path, graph_of=onnx.load(path), **options)
+
+
+def net(depth=12, channels=16, seed=0):
+    """Return nodes and weights of a deep Conv+BatchNormalization+Relu net with randomised statistics."""
+    rng = np.random.default_rng(seed)
+    nodes, weights, last, width = [], {}, "x", 3
+    for layer in range(depth):
+        weights |= {
+            f"w{layer}": rng.normal(0, (2 / (9 * width)) ** 0.5, (channels, width, 3, 3)),
+            f"scale{layer}": rng.uniform(0.5, 1.5, channels),
+            f"shift{layer}": rng.normal(0, 0.3, channels),
+            f"mean{layer}": rng.normal(0, 0.3, channels),
+            f"var{layer}": rng.uniform(0.5, 2, channels),
+        }
+        statistics = [f"{name}{layer}" for name in ("scale", "shift", "mean", "var")]
+        nodes += [
+            helper.make_node("Conv", [last, f"w{layer}"], [f"c{layer}"], pads=[1, 1, 1, 1]),
+            helper.make_node("BatchNormalization", [f"c{layer}", *statistics], [f"b{layer}"]),
+            helper.make_node("Relu", [f"b{layer}"], [f"r{layer}"]),
+        ]
+        last, width = f"r{layer}", channels
+    weights["fc"] = rng.normal(0, 0.2, (channels, 10))
+    nodes += [
+        helper.make_node("GlobalAveragePool", [last], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "fc"], ["y"]),
+    ]
+    return nodes, {name: array.astype(np.float32) for name, array in weights.items()}
+
+
+X, Y = value("x", ["n", 3, "h", "w"]), value("y", ["n", 10])
+
+
+def folded(nodes, weights):
+    """Return the net with every BatchNormalization folded into its Conv, in float64."""
+    kept, result = [], dict(weights)
+    for node in nodes:
+        if node.op_type == "BatchNormalization":
+            layer = node.input[0][1:]
+            scale, shift, mean, var = (
+                result.pop(f"{name}{layer}").astype(np.float64) for name in ("scale", "shift", "mean", "var")
+            )
+            factor = scale / np.sqrt(var + 1e-5)
+            folded_weight = result[f"w{layer}"].astype(np.float64) * factor[:, None, None, None]
+            result[f"w{layer}"] = folded_weight.astype(np.float32)
+            result[f"bias{layer}"] = (shift - mean * factor).astype(np.float32)
+            kept[-1] = helper.make_node(
+                "Conv", [*kept[-1].input, f"bias{layer}"], [node.output[0]], pads=[1, 1, 1, 1]
+            )
+        else:
+            kept.append(node)
+    return kept, result
+
+
+@pytest.fixture
+def deep(build):
+    nodes, weights = net()
+    return build(nodes, [X], [Y], weights)
+
+
+def test_a_model_equals_itself(deep):
+    outcome = verifier(deep).compare(deep)
+    assert (outcome.status, outcome.reason, outcome.notes) == ("passed", "", ())
+    assert outcome.runs >= 7
+    (output,) = outcome.outputs
+    assert (output.name, output.dtype, output.max_abs, output.passed) == ("y", "tensor(float)", 0.0, True)
+    assert output.allowed == pytest.approx(MULTIPLE * output.noise_floor)
+    assert output.noise_floor > 0
+
+
+def test_onnxruntimes_own_optimized_model_passes(deep, tmp_path):
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "by_ort.onnx")
+    ort.InferenceSession(str(deep), options, providers=["CPUExecutionProvider"])
+    outcome = verifier(deep).compare(tmp_path / "by_ort.onnx")
+    assert outcome.status == "passed"
+    assert 0 < outcome.outputs[0].max_abs < 1e-3
+
+
+@pytest.mark.parametrize("depth", [1, 12, 40])
+def test_batch_norms_folded_in_float64_pass(build, depth):
+    nodes, weights = net(depth, seed=depth)
+    original = build(nodes, [X], [Y], weights)
+    nodes, weights = folded(nodes, weights)
+    assert not any(node.op_type == "BatchNormalization" for node in nodes)
+    outcome = verifier(original).compare(build(nodes, [X], [Y], weights, name="folded"))
+    assert outcome.status == "passed", outcome.reason
+    assert outcome.outputs[0].max_abs > 0
+
+
+def flip_sign(weights):
+    weights["w5"][3, 4, 1, 1] *= -1
+
+
+def scale_channel(weights):
+    weights["w5"][3] *= np.float32(1.001)
+
+
+def scale_last_channel(weights):
+    weights["fc"][:, 2] *= np.float32(1.001)
+
+
+def forget_epsilon(weights):
+    weights["var5"] += np.float32(1e-3)
+
+
+def make_nan(weights):
+    weights["fc"][0, 2] = np.nan
+
+
+@pytest.mark.parametrize("damage", [flip_sign, scale_channel, scale_last_channel, forget_epsilon, make_nan])
+def test_damaged_weights_fail(deep, build, damage):
+    nodes, weights = net()
+    damage(weights)
+    outcome = verifier(deep).compare(build(nodes, [X], [Y], weights, name="damaged"))
+    assert outcome.status == "failed"
+    (output,) = outcome.outputs
+    assert not output.passed
+    assert output.max_abs > output.allowed or output.max_abs == np.inf
+    assert outcome.reason.startswith("y: ")
+    assert "run '" in outcome.reason
+
+
+def test_a_new_nan_is_named(deep, build):
+    nodes, weights = net()
+    make_nan(weights)
+    reason = verifier(deep).compare(build(nodes, [X], [Y], weights, name="damaged")).reason
+    assert "nan at [0, 2] where the original has" in reason
+
+
+def test_one_verifier_judges_many_candidates(deep, build):
+    nodes, weights = net()
+    scale_channel(weights)
+    damaged = build(nodes, [X], [Y], weights, name="damaged")
+    judge = verifier(deep)
+    assert [judge.compare(path).status for path in (damaged, deep, damaged)] == ["failed", "passed", "failed"]
+
+
+def test_a_wrong_score_beside_large_coordinates_fails(build):
+    """Channels 0-3 are pixels up to 10,000, channel 4 a score below 1, as detectors put them in one tensor."""
+    weight = np.random.default_rng(0).normal(size=(5, 3, 1, 1)).astype(np.float32)
+    weight[:4] *= 3000
+    weight[4] *= 0.1
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    original = build(nodes, [X], [value("y", None)], {"w": weight})
+    weight[4] *= np.float32(1.1)
+    damaged = build(nodes, [X], [value("y", None)], {"w": weight}, name="damaged")
+    assert verifier(original).compare(damaged).status == "failed"
+
+
+def two_outputs(build, swapped=False, name="original", second="Cos"):
+    nodes = [helper.make_node("Sin", ["x"], ["a"]), helper.make_node(second, ["x"], ["b"])]
+    outputs = [value("a", ["n"]), value("b", ["n"])]
+    return build(nodes, [value("x", ["n"])], outputs[::-1] if swapped else outputs, name=name)
+
+
+def test_swapped_outputs_fail(build):
+    original = two_outputs(build)
+    outcome = verifier(original).compare(two_outputs(build, swapped=True, name="swapped"))
+    assert outcome.status == "failed"
+    assert outcome.reason.startswith("outputs are b: tensor(float), a: tensor(float) instead of a: ")
+
+
+def test_swapped_values_fail_by_name(build):
+    original = two_outputs(build)
+    outcome = verifier(original).compare(two_outputs(build, name="sine", second="Sin"))
+    assert [(output.name, output.passed) for output in outcome.outputs] == [("a", True), ("b", False)]
+
+
+def one_op(build, op, name="original", *, inputs=None, outputs=None, **attributes):
+    inputs = inputs or [value("x", ["n", 4])]
+    node = helper.make_node(op, [item.name for item in inputs], ["y"], **attributes)
+    return build([node], inputs, outputs or [value("y", None)], name=name)
+
+
+def test_a_missing_output_fails(build):
+    original = two_outputs(build)
+    candidate = one_op(build, "Sin", "short", inputs=[value("x", ["n"])], outputs=[value("y", ["n"])])
+    assert "outputs are" in verifier(original).compare(candidate).reason
+
+
+def test_a_missing_input_fails(build):
+    inputs = [value("x", ["n"]), value("unused", ["n"])]
+    original = build([helper.make_node("Neg", ["x"], ["y"])], inputs, [value("y", ["n"])])
+    candidate = one_op(build, "Neg", "short", inputs=inputs[:1], outputs=[value("y", ["n"])])
+    assert verifier(original).compare(candidate).reason.startswith("inputs are x: tensor(float) instead of")
+
+
+def test_another_dtype_fails(build):
+    original = one_op(build, "Cast", to=FLOAT)
+    candidate = one_op(
+        build, "Cast", "double", to=TensorProto.DOUBLE, outputs=[value("y", None, TensorProto.DOUBLE)]
+    )
+    assert "y: tensor(double) instead of y: tensor(float)" in verifier(original).compare(candidate).reason
+
+
+def test_another_shape_fails(build):
+    original = one_op(build, "ReduceSum", keepdims=1)
+    candidate = one_op(build, "ReduceSum", "squeezed", keepdims=0)
+    assert "shape [] instead of [1, 1]" in verifier(original).compare(candidate).reason
+
+
+def test_an_integer_off_by_one_in_one_place_fails(build):
+    weights = {"w": np.arange(40).reshape(10, 4)}
+    nodes = [helper.make_node("Gather", ["w", "x"], ["y"])]
+    inputs, outputs = [value("x", [64], INT64)], [value("y", None, INT64)]
+    original = build(nodes, inputs, outputs, weights)
+    weights["w"][5, 2] += 1
+    outcome = verifier(original).compare(build(nodes, inputs, outputs, weights, name="off"))
+    assert outcome.status == "failed"
+    assert outcome.outputs[0].max_abs == 1
+    assert outcome.outputs[0].allowed == 0
+    assert "23 instead of 22" in outcome.reason
+
+
+def test_another_bool_fails(build):
+    outputs = [value("y", None, TensorProto.BOOL)]
+    inputs = [value("x", [64]), value("z", [64])]
+    original = one_op(build, "Less", inputs=inputs, outputs=outputs)
+    candidate = one_op(build, "Greater", "other", inputs=inputs, outputs=outputs)
+    assert verifier(original).compare(original).status == "passed"
+    assert verifier(original).compare(candidate).status == "failed"
+
+
+def test_another_string_fails(build):
+    def lookup(cat, name):
+        return one_op(
+            build,
+            "LabelEncoder",
+            name,
+            inputs=[value("x", [64], TensorProto.STRING)],
+            outputs=[value("y", [64], TensorProto.STRING)],
+            domain="ai.onnx.ml",
+            keys_strings=["cat", "mat"],
+            values_strings=[cat, "carpet"],
+        )
+
+    original = lookup("lynx", "original")
+    assert verifier(original).compare(original).status == "passed"
+    assert "'wolf' instead of 'lynx'" in verifier(original).compare(lookup("wolf", "other")).reason
+
+
+@pytest.mark.parametrize("content", [b"", b"no model"])
+def test_a_candidate_that_does_not_load_fails(deep, tmp_path, content):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(content)
+    outcome = verifier(deep).compare(broken)
+    assert outcome.status == "failed"
+    assert "broken.onnx: onnxruntime cannot load it" in outcome.reason
+
+
+def test_a_candidate_that_runs_at_one_size_only_fails(build):
+    inputs, outputs = [value("x", ["n", 4])], [value("y", None)]
+    original = one_op(build, "Flatten", inputs=inputs, outputs=outputs)
+    reshape = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    frozen = build(reshape, inputs, outputs, {"shape": np.array([1, 4])}, name="frozen")
+    outcome = verifier(original).compare(frozen)
+    assert outcome.status == "failed"
+    assert "n=2" in outcome.reason
+
+
+def test_an_original_that_onnxruntime_does_not_know_is_skipped(build):
+    original = one_op(build, "MyOp", domain="ai.onnx.ml")
+    outcome = verifier(original).compare(original)
+    assert outcome.status == "skipped"
+    assert "MyOp" in outcome.reason
+    assert "\n" not in outcome.reason
+
+
+def test_an_original_that_refuses_every_input_is_skipped_with_the_cure(build):
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    original = build(nodes, [value("x", ["n"])], [value("y", None)], {"shape": np.array([7, 11])})
+    outcome = verifier(original).compare(original)
+    assert outcome.status == "skipped"
+    assert "--input-shape" in outcome.reason
+    assert verifier(original, shapes={"x": [77]}).compare(original).status == "passed"
+
+
+def test_refused_sizes_are_noted(build):
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    original = build(nodes, [value("x", [1, "t"])], [value("y", None)], {"shape": np.array([16, 16])})
+    notes = verifier(original).compare(original).notes
+    assert "input sizes were refused by the original" in notes[0]
+    assert "dimension 1 of input 'x' (t) was always 256" in notes
+
+
+def random_model(build, name="original", factor=1.0, **attributes):
+    noise = helper.make_node("RandomNormalLike", ["x"], ["noise"], **attributes)
+    body = helper.make_graph(
+        [noise, helper.make_node("Add", ["x", "noise"], ["sum"])], "then", [], [value("sum", ["n"])]
+    )
+    nodes = [
+        helper.make_node("If", ["flag"], ["y"], then_branch=body, else_branch=body),
+        helper.make_node("Mul", ["x", "factor"], ["z"]),
+    ]
+    weights = {"flag": np.array(True), "factor": np.array(factor, np.float32)}
+    return build(nodes, [value("x", ["n"])], [value("y", ["n"]), value("z", ["n"])], weights, name=name)
+
+
+def test_random_outputs_are_excluded_and_noted(build):
+    original = random_model(build)
+    outcome = verifier(original).compare(original)
+    assert outcome.status == "passed"
+    assert [output.name for output in outcome.outputs] == ["z"]
+    assert outcome.notes == ("not compared, random (RandomNormalLike): y",)
+    damaged = verifier(original).compare(random_model(build, "damaged", factor=1.001))
+    assert damaged.status == "failed"
+
+
+def test_seeded_random_outputs_are_compared(build):
+    original = random_model(build, seed=1.0)
+    outcome = verifier(original).compare(original)
+    assert outcome.status == "passed"
+    assert [output.name for output in outcome.outputs] == ["y", "z"]
+    assert verifier(original).compare(random_model(build, "other", seed=2.0)).status == "failed"
+
+
+def test_only_random_outputs_cannot_be_verified(build):
+    node = helper.make_node("RandomUniform", [], ["y"], shape=[4])
+    original = build([node], [], [value("y", [4])])
+    outcome = verifier(original).compare(original)
+    assert outcome.status == "skipped"
+    assert "random (RandomUniform)" in outcome.reason
+
+
+def test_ties_of_arg_max_may_fall_either_way_but_no_more(build):
+    """Both halves hold the same numbers up to rounding, so arg max is decided by the last bit."""
+    rng = np.random.default_rng(0)
+    half = rng.normal(size=(64, 4)).astype(np.float32)
+    same = np.concatenate([half, half * np.float32(1 + 1e-7)], axis=1)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["logits"]),
+        helper.make_node("ArgMax", ["logits"], ["y"], axis=1),
+    ]
+    inputs, outputs = [value("x", [256, 64])], [value("y", None, INT64)]
+    original = build(nodes, inputs, outputs, {"w": same})
+    other = same.copy()
+    other[:, 0] = -other[:, 0]
+    assert verifier(original).compare(original).status == "passed"
+    assert (
+        verifier(original).compare(build(nodes, inputs, outputs, {"w": other}, name="x")).status == "failed"
+    )
+
+
+@pytest.mark.parametrize("onnx_type", [TensorProto.FLOAT16, TensorProto.DOUBLE])
+def test_other_precisions_have_their_own_tolerance(build, onnx_type):
+    dtype = helper.tensor_dtype_to_np_dtype(onnx_type)
+    eps = float(np.finfo(dtype).eps)
+
+    def product(factor, name):
+        weight = np.random.default_rng(0).normal(size=(32, 32)) * factor
+        node = helper.make_node("MatMul", ["x", "w"], ["y"])
+        io = [value("x", ["n", 32], onnx_type)], [value("y", None, onnx_type)]
+        return build([node], *io, {"w": weight.astype(dtype)}, name=name)
+
+    original = product(1.0, "original")
+    assert verifier(original).compare(product(1 + eps / 2, "rounded")).status == "passed"
+    assert verifier(original).compare(product(1 + 200 * eps, "damaged")).status == "failed"
+
+
+def test_bfloat16_outputs_are_compared(build):
+    def cast(factor, name):
+        nodes = [
+            helper.make_node("Mul", ["x", "factor"], ["scaled"]),
+            helper.make_node("Cast", ["scaled"], ["y"], to=TensorProto.BFLOAT16),
+        ]
+        outputs = [value("y", None, TensorProto.BFLOAT16)]
+        return build(
+            nodes, [value("x", ["n", 8])], outputs, {"factor": np.array(factor, np.float32)}, name=name
+        )
+
+    original = cast(1.0, "original")
+    outcome = verifier(original).compare(original)
+    assert (outcome.status, outcome.outputs[0].dtype) == ("passed", "tensor(bfloat16)")
+    assert outcome.outputs[0].noise_floor > float(ml_dtypes.finfo(ml_dtypes.bfloat16).eps)
+    assert verifier(original).compare(cast(1.5, "damaged")).status == "failed"
+
+
+def test_sequences_are_compared_element_by_element(build):
+    def split(*names):
+        nodes = [
+            helper.make_node("Neg", ["x"], ["neg"]),
+            helper.make_node("SequenceConstruct", list(names), ["y"]),
+        ]
+        outputs = [helper.make_tensor_sequence_value_info("y", FLOAT, None)]
+        return build(nodes, [value("x", ["n"])], outputs, name="".join(names))
+
+    original = split("x", "neg")
+    assert verifier(original).compare(original).status == "passed"
+    assert "differs" in verifier(original).compare(split("x", "x")).reason
+    assert "3 arrays instead of 2" in verifier(original).compare(split("x", "neg", "x")).reason
+
+
+def test_maps_are_compared_by_key_and_value(build):
+    def zipmap(labels, factor, name):
+        nodes = [
+            helper.make_node("Mul", ["x", "factor"], ["scaled"]),
+            helper.make_node("ZipMap", ["scaled"], ["y"], domain="ai.onnx.ml", classlabels_int64s=labels),
+        ]
+        map_type = helper.make_map_type_proto(INT64, helper.make_tensor_type_proto(FLOAT, []))
+        outputs = [helper.make_value_info("y", helper.make_sequence_type_proto(map_type))]
+        return build(
+            nodes, [value("x", ["n", 2])], outputs, {"factor": np.array(factor, np.float32)}, name=name
+        )
+
+    original = zipmap([3, 5], 1.0, "original")
+    assert verifier(original).compare(original).status == "passed"
+    assert verifier(original).compare(zipmap([3, 6], 1.0, "keys")).status == "failed"
+    assert verifier(original).compare(zipmap([3, 5], 1.001, "values")).status == "failed"
+
+
+def save(path: Path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def clip(build, high, name):
+    nodes = [helper.make_node("Clip", ["x", "low", "high"], ["y"])]
+    weights = {"low": np.array(-1e9, np.float32), "high": np.array(high, np.float32)}
+    return build(nodes, [value("x", [1, 4])], [value("y", None)], weights, name=name)
+
+
+def test_samples_find_what_generated_inputs_do_not(build, tmp_path):
+    original, damaged = clip(build, 5000, "original"), clip(build, 6000, "damaged")
+    assert verifier(original).compare(damaged).status == "passed"
+    sample = save(tmp_path / "one.npz", x=np.full((1, 4), 9000.0))
+    assert verifier(original, samples=sample).compare(damaged).status == "failed"
+    assert "one.npz" in verifier(original, samples=tmp_path).compare(damaged).reason
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"z": np.ones((1, 4))}, r"holds \['z'\], the model's inputs are \['x'\]"),
+        ({"x": np.ones((1, 4), complex)}, "complex128, the model takes float32"),
+        ({"x": np.ones((1, 3))}, "does not run on this sample"),
+    ],
+)
+def test_samples_that_do_not_fit_are_refused(build, tmp_path, arrays, reason):
+    original = clip(build, 5, "original")
+    sample = save(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(OptionError, match=reason) as error:
+        verifier(original, samples=sample).compare(original)
+    assert "bad.npz" in str(error.value)
+
+
+def test_a_folder_without_samples_and_a_broken_one_are_refused(build, tmp_path):
+    original = clip(build, 5, "original")
+    with pytest.raises(OptionError, match=r"has no \.npz file"):
+        verifier(original, samples=tmp_path).compare(original)
+    (tmp_path / "broken.npz").write_bytes(b"PK")
+    with pytest.raises(OptionError, match="not a readable .npz file"):
+        verifier(original, samples=tmp_path).compare(original)
+
+
+def test_weights_are_not_needed_in_the_graph(deep):
+    stub = onnx.load(deep)
+    for tensor in stub.graph.initializer:
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="elsewhere")
+    assert Verifier(deep, graph_of=stub).compare(deep).status == "passed"
