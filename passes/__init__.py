@@ -37,6 +37,7 @@ STAGES: tuple[Stage, ...] = (
             fold_constants.RULE,
             eliminate_identity.RULE,
             eliminate_common_subexpressions.RULE,
+            deduplicate_initializers.RULE,
         ),
     ),
     Stage(
@@ -53,7 +54,7 @@ STAGES: tuple[Stage, ...] = (
             fuse_matmul_add.RULE,
         ),
     ),
-    Stage("clean up", (remove_unused_initializers.RULE, deduplicate_initializers.RULE)),
+    Stage("clean up", (remove_unused_initializers.RULE,)),
 )
 
 

@@ -12,8 +12,9 @@ import onnx_ir as ir
 
 from fuseonnx.analysis.shapes import rank
 from fuseonnx.core.builder import Attributes, Builder
+from fuseonnx.core.constants import Array, array_of
 from fuseonnx.core.pattern import Pattern, any_of, const, maybe, op, var
-from fuseonnx.core.rule import Array, Match, array_of
+from fuseonnx.core.rule import Match
 from fuseonnx.passes._affine import Vector, along, cast_finite
 
 CONV = op("Conv", var("x"), const("w"), maybe(const("b")), name="target")
@@ -64,7 +65,7 @@ def gemm_with(m: Match, new: Builder, scale: Vector, shift: Vector) -> ir.Value:
     node, w = m.node("target"), m.array("w")
     axis = 0 if node.attributes.get_int("transB", 0) else 1
     beta = node.attributes.get_float("beta", 1.0)
-    attributes = {**node.attributes, "beta": 1.0}
+    attributes: Attributes = {**node.attributes, "beta": 1.0}
     weights = w.astype(np.float64) * along(scale, axis, 2)
     return _rebuilt(m, new, weights, scale, shift, old_factor=beta, attributes=attributes)
 

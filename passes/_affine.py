@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from fuseonnx.core.constants import Array
 from fuseonnx.core.pattern import AnyOf, Op, Pattern, any_of, const, op
-from fuseonnx.core.rule import Array, Match, Refused
+from fuseonnx.core.rule import Match, Refused
 
 Vector = npt.NDArray[np.float64]
 

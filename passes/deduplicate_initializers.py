@@ -3,7 +3,8 @@
     op(x, w1), op(y, w2) with w1 = w2   ⇒   op(x, w1), op(y, w1)
 
 Overridable initializers (those that are graph inputs too) and graph outputs stay. Most weights of one size
-differ in their first bytes, so that few of them are read whole.
+differ in their first bytes, so that few of them are read whole. Weights that are yet to be computed wait:
+what they are computed from has been merged before.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from collections.abc import Hashable
 import numpy as np
 import onnx_ir as ir
 
+from fuseonnx.core.constants import Array, data_of, is_const
 from fuseonnx.core.graph import all_graphs
 from fuseonnx.core.journal import Journal
-from fuseonnx.core.pattern import is_const
 from fuseonnx.core.rule import GraphPass
 
 _NAME = "deduplicate_initializers"
@@ -28,7 +29,12 @@ def run(model: ir.Model, journal: Journal) -> None:
         first: dict[Hashable, list[ir.Value]] = {}
         for value in list(graph.initializers.values()):
             tensor = value.const_value
-            if tensor is None or not is_const(value) or value.is_graph_output():
+            if (
+                tensor is None
+                or not is_const(value)
+                or value.is_graph_output()
+                or isinstance(tensor, ir.LazyTensor)
+            ):
                 continue
             candidates = first.setdefault((tensor.dtype, tuple(tensor.shape.numpy()), _sample(tensor)), [])
             twin = next((other for other in candidates if _equal(tensor, other.const_value)), None)
@@ -53,8 +59,11 @@ def _equal(tensor: ir.TensorProtocol, other: ir.TensorProtocol | None) -> bool:
     """Compare two tensors of one dtype and shape bit by bit."""
     if other is None or isinstance(tensor, ir.StringTensor) or tensor.nbytes <= _SAMPLE_BYTES:
         return True
-    mine, theirs = (np.ascontiguousarray(each.numpy()).reshape(-1).view(np.uint8) for each in (tensor, other))
-    return np.array_equal(mine, theirs)
+    return np.array_equal(_bits(tensor), _bits(other))
+
+
+def _bits(tensor: ir.TensorProtocol) -> Array:
+    return np.ascontiguousarray(data_of(tensor)).reshape(-1).view(np.uint8)
 
 
 def _merge(graph: ir.Graph, value: ir.Value, twin: ir.Value, journal: Journal) -> None:

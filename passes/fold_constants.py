@@ -10,20 +10,28 @@ Cast to a wider type…) or dear to compute; the report lists these.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
+import onnx
 import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
 
 from fuseonnx.analysis.purity import is_deterministic
 from fuseonnx.core.builder import Builder
-from fuseonnx.core.pattern import ANY_OP, Const, is_const, op
-from fuseonnx.core.rule import Array, Match, Refused, Rule, array_of, constant_tensor
+from fuseonnx.core.constants import Array, constant_tensor, data_of, is_const
+from fuseonnx.core.pattern import ANY_OP, Const, op
+from fuseonnx.core.rule import Match, Refused, Rule
 
-MAX_GROWTH = 1024
-"""Bytes by which a fold may grow the file: enough for the arithmetic on shapes."""
+MAX_GROWTH = 128 << 10
+"""Bytes by which one fold may grow the file: enough for arithmetic on shapes, masks and position tables."""
 
 MAX_WORK = 64 << 20
 """Bytes that a fold may read and write. 64 MiB is some tenths of a second in numpy, and bounds the memory."""
+
+_LAZY_BYTES = 1 << 20
+"""Results from this size on are computed again, from disk, when they are saved, and not held until then."""
 
 _QUANTIZATION = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 _SLOW = frozenset(
@@ -45,32 +53,46 @@ def guard(m: Match) -> str | None:
 
 def replace(m: Match, new: Builder) -> list[ir.Value]:
     """Run the operator and keep its results."""
-    results = _evaluate(m)
+    proto = ir.serde.serialize_node(m.root)
+    proto.input[:] = [f"i{index}" if name else "" for index, name in enumerate(proto.input)]
+    tensors = {
+        f"i{index}": constant_tensor(value) for index, value in enumerate(m.root.inputs) if value is not None
+    }
+    run = partial(_evaluate, proto, tensors, m.opset)
+    results = run()
+    for array, output in zip(results, m.root.outputs, strict=True):
+        if output.dtype is not None and ir.DataType.from_numpy(array.dtype) != output.dtype:
+            raise Refused(f"onnx.reference gives another type than {m.root.op_type} declares")
     growth = sum(array.nbytes for array in results) - _bytes_freed(m.root)
     if growth > MAX_GROWTH:
         raise Refused(f"it would grow the file by {growth:,} bytes")
-    return [new.const(array) for array in results]
+    return [
+        new.const(_lazy(run, index, array) if array.nbytes >= _LAZY_BYTES else array)
+        for index, array in enumerate(results)
+    ]
 
 
-def _evaluate(m: Match) -> list[Array]:
-    from onnx.reference import ReferenceEvaluator
-
-    proto = ir.to_proto(m.root)
-    proto.input[:] = [f"i{index}" if name else "" for index, name in enumerate(proto.input)]
-    feeds = {f"i{index}": array_of(value) for index, value in enumerate(m.root.inputs) if value is not None}
+def _evaluate(proto: onnx.NodeProto, tensors: dict[str, ir.TensorProtocol], opset: int) -> list[Array]:
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            results = ReferenceEvaluator(proto, opsets={"": m.opset}).run(None, feeds)
-    except Exception as error:  # onnx.reference raises whatever numpy does on operators that it knows half
-        raise Refused(f"onnx.reference cannot run {m.root.op_type}: {type(error).__name__}") from error
-    expected = [value.dtype for value in m.root.outputs]
-    for array, dtype in zip(results, expected, strict=True):
+            feeds = {name: data_of(tensor) for name, tensor in tensors.items()}
+            results = ReferenceEvaluator(proto, opsets={"": opset}).run(None, feeds)
+    except Exception as error:  # onnx.reference raises whatever numpy does on operators that it half knows
+        raise Refused(f"onnx.reference cannot run {proto.op_type}: {type(error).__name__}") from error
+    for array in results:
         if not isinstance(array, np.ndarray | np.generic) or array.dtype.kind in "OUS":
-            raise Refused(f"the result of {m.root.op_type} is no numeric tensor")
-        if dtype is not None and ir.DataType.from_numpy(array.dtype) != dtype:
-            raise Refused(f"onnx.reference gives another type than {m.root.op_type} declares")
+            raise Refused(f"the result of {proto.op_type} is no numeric tensor")
     return [np.asarray(array) for array in results]
+
+
+def _lazy(run: Callable[[], list[Array]], index: int, array: Array) -> ir.LazyTensor:
+    return ir.LazyTensor(
+        lambda: ir.Tensor(np.ascontiguousarray(run()[index])),
+        dtype=ir.DataType.from_numpy(array.dtype),
+        shape=ir.Shape(array.shape),
+        cache=False,
+    )
 
 
 def _bytes_read(node: ir.Node) -> int:

@@ -7,12 +7,14 @@ Slice(Shape(x: float[batch, 3, 224, 224]), 2, 4)    ⇒   [224, 224]
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from fuseonnx.core.builder import Builder
 from fuseonnx.core.pattern import any_of, const, maybe, op, var
-from fuseonnx.core.rule import Array, Match, Rule
+from fuseonnx.core.rule import Match, Rule
 
+Dims = npt.NDArray[np.int64]
 _SHAPE = op("Shape", var("x"), name="shape", shared=True)
 
 
@@ -28,7 +30,7 @@ def replace(m: Match, new: Builder) -> ir.Value:
     return new.const(dims)
 
 
-def _read(m: Match) -> Array | None:
+def _read(m: Match) -> Dims | None:
     """Return what the root reads of the shape, int64, or None if that holds an unknown dim or an error."""
     shape = m["x"].shape
     if shape is None:
@@ -43,11 +45,12 @@ def _read(m: Match) -> Array | None:
     return None if (read < 0).any() else read
 
 
-def _gather(m: Match, dims: list[int]) -> Array:
-    return np.array(dims, dtype=np.int64)[m.array("indices")].reshape(m.array("indices").shape)
+def _gather(m: Match, dims: list[int]) -> Dims:
+    indices = m.array("indices").astype(np.int64)
+    return np.asarray(np.array(dims, dtype=np.int64)[indices])
 
 
-def _slice(m: Match, dims: list[int]) -> Array:
+def _slice(m: Match, dims: list[int]) -> Dims:
     steps = m.array("steps").item() if m.get("steps") is not None else 1
     return np.array(dims, dtype=np.int64)[m.array("starts").item() : m.array("ends").item() : steps]
 

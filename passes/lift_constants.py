@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from fuseonnx.core.constants import constant_tensor, is_const
+from fuseonnx.core.graph import graphs_in
 from fuseonnx.core.journal import Journal
-from fuseonnx.core.pattern import is_const
-from fuseonnx.core.rule import GraphPass, constant_tensor
+from fuseonnx.core.rule import GraphPass
 
 _NAME = "lift_constants"
 
 
 def run(model: ir.Model, journal: Journal) -> None:
     """Lift every Constant that is no graph output."""
-    for graph in (model.graph, *model.graph.subgraphs()):
+    for graph in graphs_in(model.graph):
         for node in graph:
             if (
                 node.op_type == "Constant"

@@ -11,9 +11,8 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from fuseonnx.analysis.shapes import annotate, static_shape
+from fuseonnx.core.constants import constant_tensor, is_const
 from fuseonnx.core.graph import all_graphs
-from fuseonnx.core.pattern import is_const
-from fuseonnx.core.rule import constant_tensor
 from fuseonnx.errors import OptionError
 from fuseonnx.report import GraphStats
 
@@ -79,7 +78,7 @@ def graph_stats(model: ir.Model, file_bytes: int = 0) -> GraphStats:
 def biggest_weights(model: ir.Model, count: int = 10) -> list[Weight]:
     """Return the `count` largest constant tensors by bytes, largest first, equal ones by name."""
     weights = [
-        Weight(name, _dtype_name(tensor.dtype), tuple(tensor.shape.numpy()), tensor.nbytes)
+        Weight(name, dtype_name(tensor.dtype), tuple(tensor.shape.numpy()), tensor.nbytes)
         for name, tensor in _weights(model)
     ]
     return sorted(weights, key=lambda weight: (-weight.nbytes, weight.name))[:count]
@@ -124,6 +123,13 @@ def estimate_flops(
     return Cost(flops, bytes_moved, assumed, uncounted)
 
 
+def dtype_name(dtype: ir.DataType) -> str:
+    """Return numpy's name of an element type, such as `float32`."""
+    if dtype in (ir.DataType.STRING, ir.DataType.UNDEFINED):
+        return dtype.name.lower()
+    return dtype.numpy().name
+
+
 def _weights(model: ir.Model) -> Iterator[tuple[str, ir.TensorProtocol]]:
     for graph in all_graphs(model):
         for value in graph.initializers.values():
@@ -132,10 +138,6 @@ def _weights(model: ir.Model) -> Iterator[tuple[str, ir.TensorProtocol]]:
         for node in graph:
             if node.op_type == "Constant" and is_const(node.outputs[0]):
                 yield node.outputs[0].name or "", constant_tensor(node.outputs[0])
-
-
-def _dtype_name(dtype: ir.DataType) -> str:
-    return "string" if dtype is ir.DataType.STRING else dtype.numpy().name
 
 
 def _op_name(node: ir.Node) -> str:

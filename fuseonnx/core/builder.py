@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from fuseonnx.core.constants import Array
 from fuseonnx.core.graph import all_graphs
-from fuseonnx.core.rule import Array, Refused
+from fuseonnx.core.rule import Refused
 
 Attributes = Mapping[str, ir.Attr | int | float | str | Sequence[int] | Sequence[float] | ir.TensorProtocol]
 
@@ -110,18 +111,23 @@ class Builder:
                 output.name = self._names.unshared(output.name) if output.name else output.name
         self.nodes.extend(nodes)
 
-    def const(self, array: Array, like: ir.Value | None = None) -> ir.Value:
+    def const(self, data: Array | ir.LazyTensor, like: ir.Value | None = None) -> ir.Value:
         """Add a constant and return it: an initializer, or a Constant node inside a local function.
 
         Args:
-            array: its data; the dtype is kept.
+            data: its data; the dtype is kept. A lazy tensor is computed when the model is saved.
             like: the old value after which it is named.
         """
         base = (like.name if like is not None else None) or f"{self._root.outputs[0].name}/constant"
         name = self._names.fresh(
             base if like is None else f"{base}_folded".replace("_folded_folded", "_folded")
         )
-        tensor = ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
+        tensor: ir.Tensor[Array] | ir.LazyTensor
+        if isinstance(data, ir.LazyTensor):
+            tensor = data
+            tensor.name = name
+        else:
+            tensor = ir.Tensor(np.ascontiguousarray(data).reshape(data.shape), name=name)
         if self._in_function:
             node = ir.Node("", "Constant", (), (ir.AttrTensor("value", tensor),), name=name)
             value = node.outputs[0]
@@ -129,7 +135,7 @@ class Builder:
         else:
             value = ir.Value(const_value=tensor)
             self.initializers.append(value)
-        value.name, value.type, value.shape = name, ir.TensorType(tensor.dtype), ir.Shape(array.shape)
+        value.name, value.type, value.shape = name, ir.TensorType(tensor.dtype), ir.Shape(tuple(data.shape))
         return value
 
 

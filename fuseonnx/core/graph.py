@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+_WITH_BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+
 
 def top_graphs(model: ir.Model) -> Iterator[ir.Graph]:
     """Yield the main graph and the graph of each local function."""
@@ -17,12 +19,29 @@ def top_graphs(model: ir.Model) -> Iterator[ir.Graph]:
 def all_graphs(model: ir.Model) -> Iterator[ir.Graph]:
     """Yield the main graph, the graphs of local functions, and every body inside them."""
     for top in top_graphs(model):
-        yield top
-        yield from top.subgraphs()
+        yield from graphs_in(top)
+
+
+def graphs_in(graph: ir.Graph) -> Iterator[ir.Graph]:
+    """Yield a graph and every body inside it."""
+    yield graph
+    for node in graph:
+        for body in bodies_of(node):
+            yield from graphs_in(body)
+
+
+def nodes_in(graph: ir.Graph) -> Iterator[ir.Node]:
+    """Yield the nodes of a graph, each followed by those of its bodies."""
+    for node in graph:
+        yield node
+        for body in bodies_of(node):
+            yield from nodes_in(body)
 
 
 def bodies_of(node: ir.Node) -> Iterator[ir.Graph]:
     """Yield the graphs that a node holds as attributes (If branches, Loop and Scan bodies)."""
+    if node.op_type not in _WITH_BODIES and not node.domain:
+        return
     for attribute in node.attributes.values():
         if attribute.is_ref():
             continue

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from fuseonnx.core.constants import is_const
+
 COMMUTATIVE = frozenset(
     {"Add", "Mul", "And", "Or", "Xor", "Equal", "Max", "Min", "Sum", "BitwiseAnd", "BitwiseOr", "BitwiseXor"}
 )
@@ -139,24 +141,6 @@ def match_root(pattern: Root, node: ir.Node) -> Iterator[Captures]:
     for option in pattern.options if isinstance(pattern, AnyOf) else (pattern,):
         assert isinstance(option, Op), "a rule is rooted at an operator"
         yield from _match_node(option, node, Captures({}, {}), root=True)
-
-
-def is_const(value: ir.Value | None) -> bool:
-    """Whether a value is known before the model runs.
-
-    An initializer that is also a graph input can be overridden by the caller, so it is not.
-    """
-    if value is None:
-        return False
-    producer = value.producer()
-    if producer is not None:
-        return producer.op_type == "Constant" and producer.domain == "" and _has_tensor(producer)
-    return value.is_initializer() and not value.is_graph_input() and value.const_value is not None
-
-
-def _has_tensor(constant: ir.Node) -> bool:
-    attribute = next(iter(constant.attributes.values()), None)
-    return attribute is not None and not attribute.is_ref() and not attribute.name.startswith("sparse")
 
 
 def _match_value(pattern: Pattern, value: ir.Value | None, captures: Captures) -> Iterator[Captures]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import onnx_ir as ir
 
 from fuseonnx.core.builder import Builder, Names
-from fuseonnx.core.graph import remove_if_dead, top_graphs
+from fuseonnx.core.graph import graphs_in, nodes_in, remove_if_dead, top_graphs
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.pattern import ANY_OP, match_root, root_types
 from fuseonnx.core.rule import Match, Refused, Rule
@@ -34,7 +34,7 @@ class Rewriter:
         roots = {rule.name: root_types(rule.pattern) for rule in rules}
         for root in frozenset[str]().union(*roots.values()):
             self._rules[root] = [rule for rule in rules if {root, ANY_OP} & roots[rule.name]]
-        self._tops = {graph: top for top in top_graphs(model) for graph in (top, *top.subgraphs())}
+        self._tops = {graph: top for top in top_graphs(model) for graph in graphs_in(top)}
         self._queue: deque[ir.Node] = deque()
         self._queued: set[ir.Node] = set()
 
@@ -61,7 +61,7 @@ class Rewriter:
 
     def _all_nodes(self) -> Iterable[ir.Node]:
         for graph in top_graphs(self._model):
-            yield from graph.all_nodes()
+            yield from nodes_in(graph)
 
     def _enqueue(self, nodes: Iterable[ir.Node]) -> None:
         for node in nodes:

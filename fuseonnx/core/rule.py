@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from inspect import cleandoc
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx_ir as ir
 
-from fuseonnx.core.pattern import Captures, Root, is_const
+from fuseonnx.core.constants import Array, array_of
+from fuseonnx.core.pattern import Captures, Root
 
 if TYPE_CHECKING:
     from fuseonnx.core.builder import Builder
     from fuseonnx.core.journal import Journal
-
-Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Match:
         return self.captures.nodes[name]
 
     def array(self, name: str) -> Array:
-        """Return the data of a captured constant, read from disk only now; never write into it."""
+        """Return the data of a captured constant; never write into it."""
         return array_of(self[name])
 
 
@@ -112,34 +110,3 @@ class Stage:
 def module_doc(function: Callable[..., object]) -> str:
     """Return the docstring of the module in which `function` is defined."""
     return cleandoc(sys.modules[function.__module__].__doc__ or "")
-
-
-def array_of(value: ir.Value) -> Array:
-    """Return the data of a constant value.
-
-    Raises:
-        ValueError: the value is not constant.
-    """
-    if not is_const(value):
-        raise ValueError(f"'{value.name}' is not a constant")
-    tensor = constant_tensor(value)
-    return tensor.numpy()
-
-
-def constant_tensor(value: ir.Value) -> ir.TensorProtocol:
-    """Return the tensor behind a constant value: an initializer's, or a Constant node's in any spelling."""
-    if value.const_value is not None:
-        return value.const_value
-    producer = value.producer()
-    assert producer is not None
-    attribute = next(iter(producer.attributes.values()))
-    if attribute.type is ir.AttributeType.TENSOR:
-        return attribute.as_tensor()
-    if attribute.type in (ir.AttributeType.STRING, ir.AttributeType.STRINGS):
-        texts = (
-            [attribute.as_string()] if attribute.type is ir.AttributeType.STRING else attribute.as_strings()
-        )
-        shape = () if attribute.type is ir.AttributeType.STRING else (len(texts),)
-        return ir.StringTensor([text.encode() for text in texts], shape=ir.Shape(shape), name=value.name)
-    is_float = attribute.type in (ir.AttributeType.FLOAT, ir.AttributeType.FLOATS)
-    return ir.Tensor(np.array(attribute.value, dtype=np.float32 if is_float else np.int64), name=value.name)

@@ -57,7 +57,7 @@ def _slots_for_large_tensors(model: ir.Model, payloads: list[Tensor]) -> Iterato
         for node in graph:
             for name, attribute in tuple(node.attributes.items()):
                 if attribute.type is ir.AttributeType.TENSOR and not attribute.is_ref():
-                    tensor = attribute.as_tensor()
+                    tensor = attribute.value
                     if _is_large(tensor):
                         undo.append(partial(node.attributes.__setitem__, name, attribute))
                         node.attributes[name] = ir.AttrTensor(name, _slot(payloads, tensor))

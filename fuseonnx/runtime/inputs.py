@@ -51,8 +51,9 @@ def make_inputs(
 
         settings.extend((case, sizes) for sizes in find_sizes(candidates, runs))
     has_floats = any(spec.dtype.kind in "fV" for spec in maker.specs)
-    for kind in _MAGNITUDES if has_floats else ("normal", "again"):
-        for case, sizes in settings if kind in {"normal", "large"} else settings[:1]:
+    for number, kind in enumerate(_MAGNITUDES if has_floats else ("normal", "again")):
+        once = [settings[number % len(settings)]] if settings else []
+        for case, sizes in settings if kind in {"normal", "large"} else once:
             yield _label(kind, case, sizes), maker.feeds(kind, case, sizes)
 
 

@@ -71,6 +71,8 @@ class Expected:
     stable: list[Array] = field(init=False)
     scale: float = 0.0
     """Largest magnitude of this output in any run."""
+    random: bool = False
+    """Whether it differs from run to run: then only dtypes and shapes are compared."""
     shape_varies: bool = False
     """Whether rounding alone changes the shape, as it can behind a threshold: then nothing is compared."""
 
@@ -95,8 +97,6 @@ class Reference:
     signature: Signature
     runs: list[Run]
     rounding: Rounding
-    random: frozenset[str]
-    """Outputs that differ from run to run: only their dtypes and shapes are compared."""
     notes: tuple[str, ...]
 
 
@@ -127,16 +127,20 @@ def build_reference(
     if not runs:
         return f"{original}: no generated input is accepted: give --input-shape or --samples; {notes[-1]}"
     signature = Signature.of(session)
-    random = _random_outputs(session, runs[0], signature) if uses.unseeded_random else frozenset()
+    if uses.unseeded_random:
+        _mark_random(session, runs)
+    random = [
+        name for (name, _), output in zip(signature.outputs, runs[0].outputs, strict=True) if output.random
+    ]
     if random:
-        notes.append(f"not compared, random ({', '.join(uses.unseeded_random)}): {', '.join(sorted(random))}")
+        notes.append(f"not compared, random ({', '.join(uses.unseeded_random)}): {', '.join(random)}")
     if len(random) == len(signature.outputs):
         return notes[-1]
     del session
     rounding = Rounding(uses.precision, sum(node.op_type != "Constant" for node in uses.nodes))
     _measure_noise(original, runs, rounding, uses.has_steps, threads, notes)
     notes += _single_sizes(specs, runs)
-    return Reference(signature, runs, rounding, random, tuple(notes))
+    return Reference(signature, runs, rounding, tuple(notes))
 
 
 def _generate(
@@ -190,17 +194,18 @@ def _answer(
     return runs
 
 
-def _random_outputs(
-    session: onnxruntime.InferenceSession, known: Run, signature: Signature
-) -> frozenset[str]:
-    """Return the outputs that differ when the same session runs again: its generators have moved on."""
-    again = [leaves(value) for value in run(session, known.feeds)]
-    return frozenset(
-        name
-        for (name, _), expected, found in zip(signature.outputs, known.outputs, again, strict=True)
-        if mismatch(expected.leaves, found)
-        or any(a.tobytes() != b.tobytes() for a, b in zip(expected.leaves, found, strict=True))
-    )
+def _mark_random(session: onnxruntime.InferenceSession, runs: list[Run]) -> None:
+    """Mark the outputs that differ when the same session runs again: its generators have moved on."""
+    again = run(session, runs[0].feeds)
+    for outputs, value in zip(zip(*(known.outputs for known in runs), strict=True), again, strict=True):
+        first, found = outputs[0].leaves, leaves(value)
+        if mismatch(first, found) or not all(map(_identical, first, found)):
+            for output in outputs:
+                output.random = True
+
+
+def _identical(a: Array, b: Array) -> bool:
+    return a.tobytes() == b.tobytes() if is_float(a.dtype) else bool((a == b).all())
 
 
 def _measure_noise(
@@ -232,6 +237,8 @@ def _move(expected: Expected, found: list[Array], rounding: Rounding, *, any_siz
 
     Unless `any_size` is noise, it has to be near the noise known so far or keep half of the digits.
     """
+    if expected.random:
+        return True
     if mismatch(expected.leaves, found):
         expected.shape_varies |= any_size
         return any_size

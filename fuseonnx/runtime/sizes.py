@@ -23,7 +23,7 @@ _RECURRENT_BATCH = (1, 2, 8, 5)
 _HEIGHT = (64, 96, 48, 32, 224, 320, 640)
 _WIDTH = (96, 64, 320, 32, 224, 320, 640)
 _TOKENS = (8, 5, 13, 3, 1, 16, 77, 128)
-_SIGNAL = (512, 576, 256, 288, 100, 64, 32, 8, 5, 1, 1024, 2048, 4096, 16000)
+_SIGNAL = (512, 4096, 576, 256, 288, 100, 64, 32, 8, 5, 1, 1024, 2048, 16000)
 _FRAMES = (32, 48, 64, 100, 8, 5, 13, 3, 1, 16, 128, 512, 3000)
 _TRIES = 100
 _NOT_A_NAME = {"", "?", "-1", "None", "none"}
@@ -129,13 +129,22 @@ def _one_by_one(
 
 
 def _combinations(candidates: Mapping[str, tuple[int, ...]]) -> Iterator[Sizes]:
-    """Yield every combination: first with all long lists in step, then by growing distance from the first."""
-    tops = [len(values) - 1 for values in candidates.values()]
+    """Yield every combination: first with all long lists in step, then by growing distance from the first.
+
+    All ones come late: they broadcast with anything and so are accepted without saying much.
+    """
+    lists = list(candidates.values())
+    tops = [len(values) - 1 for values in lists]
     in_step = [
         tuple(min(step, top) if top > 1 else 0 for top in tops) for step in range(max(tops, default=0) + 1)
     ]
+    telling = [
+        indices
+        for indices in in_step
+        if any(values[index] > 1 for values, index in zip(lists, indices, strict=True))
+    ]
     spread = (indices for total in range(sum(tops) + 1) for indices in _adding_up_to(total, tops))
-    for indices in chain(in_step, (indices for indices in spread if indices not in in_step)):
+    for indices in chain(telling, (indices for indices in spread if indices not in telling)):
         yield {key: values[index] for (key, values), index in zip(candidates.items(), indices, strict=True)}
 
 

@@ -103,7 +103,7 @@ def _differences(reference: Reference, known: Run, values: Sequence[Any]) -> dic
         reason = mismatch(expected.leaves, found)
         if reason and not expected.shape_varies:
             result[name] = Difference(severity=float("inf"), max_abs=float("inf"), reason=reason)
-        elif not reason and name not in reference.random:
+        elif not reason and not expected.random:
             judged = [
                 judge(leaf, other, reference.rounding, expected.scale, noise, stable)
                 for leaf, other, noise, stable in zip(

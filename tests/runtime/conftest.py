@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
@@ -19,7 +19,7 @@ def build(tmp_path: Path) -> Build:
         nodes: Sequence[onnx.NodeProto],
         inputs: Sequence[onnx.ValueInfoProto],
         outputs: Sequence[onnx.ValueInfoProto],
-        weights: dict[str, np.ndarray] | None = None,
+        weights: dict[str, Any] | None = None,
         name: str = "original",
     ) -> Path:
         initializers = [numpy_helper.from_array(array, key) for key, array in (weights or {}).items()]

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -7,32 +11,32 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fuseonnx.errors import BackendError, OptionError
 from fuseonnx.runtime.inputs import make_inputs
-from fuseonnx.runtime.session import open_session, run
+from fuseonnx.runtime.session import Feeds, open_session, run
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
 
-def value(name, dims, dtype=FLOAT):
+def value(name: str, dims: Any, dtype: Any = FLOAT) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, dtype, dims)
 
 
-def model(nodes, inputs, weights=None, outputs=("y",)):
+def model(nodes: Any, inputs: Any, weights: Any = None, outputs: Any = ("y",)) -> onnx.ModelProto:
     """Return a model in memory whose outputs have no declared shape."""
     initializers = [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()]
     graph = helper.make_graph(nodes, "g", inputs, [value(name, None) for name in outputs], initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
 
 
-def feeds_of(proto, **options):
+def feeds_of(proto: onnx.ModelProto, **options: Any) -> list[Feeds]:
     return [feeds for _, feeds in make_inputs(proto, **options)]
 
 
-def accepted_by(proto, tmp_path):
+def accepted_by(proto: onnx.ModelProto, tmp_path: Path) -> Callable[[Feeds], bool]:
     path = tmp_path / "model.onnx"
     onnx.save(proto, path)
     session = open_session(path)
 
-    def accepts(feeds):
+    def accepts(feeds: Feeds) -> bool:
         try:
             run(session, feeds)
         except BackendError:
@@ -42,11 +46,11 @@ def accepted_by(proto, tmp_path):
     return accepts
 
 
-def neg(*inputs):
+def neg(*inputs: onnx.ValueInfoProto) -> onnx.ModelProto:
     return model([helper.make_node("Neg", [inputs[0].name], ["y"])], list(inputs))
 
 
-def test_floats_have_both_signs_and_several_magnitudes():
+def test_floats_have_both_signs_and_several_magnitudes() -> None:
     found = {label: feeds["x"] for label, feeds in make_inputs(neg(value("x", [4, 64])))}
     assert list(found) == ["normal", "large", "small", "zeros", "again"]
     assert {name: x.std() for name, x in found.items()} == pytest.approx(
@@ -57,7 +61,7 @@ def test_floats_have_both_signs_and_several_magnitudes():
     assert (found["normal"] != found["again"]).all()
 
 
-def test_equal_arguments_give_equal_inputs_and_another_seed_others():
+def test_equal_arguments_give_equal_inputs_and_another_seed_others() -> None:
     proto = neg(value("x", ["n", 3]))
     first, again, other = (feeds_of(proto, seed=seed) for seed in (0, 0, 1))
     assert all((a["x"] == b["x"]).all() for a, b in zip(first, again, strict=True))
@@ -67,12 +71,12 @@ def test_equal_arguments_give_equal_inputs_and_another_seed_others():
 @pytest.mark.parametrize(
     "onnx_type", [TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.FLOAT8E5M2]
 )
-def test_float_dtypes_are_respected(onnx_type):
+def test_float_dtypes_are_respected(onnx_type: int) -> None:
     expected = helper.tensor_dtype_to_np_dtype(onnx_type)
     assert {feeds["x"].dtype for feeds in feeds_of(neg(value("x", [2], onnx_type)))} == {expected}
 
 
-def test_every_dynamic_dim_gets_two_sizes_and_equal_symbols_equal_sizes():
+def test_every_dynamic_dim_gets_two_sizes_and_equal_symbols_equal_sizes() -> None:
     proto = neg(value("x", ["n", "t", 8]), value("z", [None, "t"]))
     shapes = [(feeds["x"].shape, feeds["z"].shape) for feeds in feeds_of(proto)]
     assert all(x[1] == z[1] and x[2] == 8 for x, z in shapes)
@@ -80,7 +84,7 @@ def test_every_dynamic_dim_gets_two_sizes_and_equal_symbols_equal_sizes():
     assert {x[0] for x, _ in shapes} == {1, 2}
 
 
-def test_dims_named_question_mark_are_independent(tmp_path):
+def test_dims_named_question_mark_are_independent(tmp_path: Path) -> None:
     transpose = helper.make_node("Transpose", ["x"], ["y"], perm=[0, 2, 3, 1])
     proto = model([transpose], [value("x", ["?", 3, "?", "?"])])
     shapes = {feeds["x"].shape for feeds in feeds_of(proto)}
@@ -88,7 +92,7 @@ def test_dims_named_question_mark_are_independent(tmp_path):
     assert all(height != width and height % 32 == 0 and width % 32 == 0 for _, _, height, width in shapes)
 
 
-def test_sums_of_symbols_are_followed():
+def test_sums_of_symbols_are_followed() -> None:
     proto = neg(
         value("x", ["n", "past"], INT64), value("mask", ["n", "past + new"]), value("z", ["new", "new+1"])
     )
@@ -97,7 +101,7 @@ def test_sums_of_symbols_are_followed():
         assert feeds["z"].shape[1] == feeds["z"].shape[0] + 1
 
 
-def test_sizes_are_searched_until_the_model_runs(tmp_path):
+def test_sizes_are_searched_until_the_model_runs(tmp_path: Path) -> None:
     """The Reshape holds only for a height of 48, the width is free: as in a text recognition net."""
     node = helper.make_node("Reshape", ["x", "shape"], ["y"])
     proto = model([node], [value("x", [None, 3, None, None])], {"shape": np.array([0, 3 * 48, -1])})
@@ -113,7 +117,22 @@ def test_sizes_are_searched_until_the_model_runs(tmp_path):
     assert all(accepts({"x": np.zeros(shape, np.float32)}) for shape in shapes)
 
 
-def test_channels_come_from_the_weights_of_the_first_conv():
+def test_lengths_that_depend_on_each_other_are_found(tmp_path: Path) -> None:
+    """A cache: `total` must be `past` + `seq`, which no name says; all ones would run but show nothing."""
+    nodes = [
+        helper.make_node("Concat", ["past", "new"], ["all"], axis=1),
+        helper.make_node("Mul", ["all", "mask"], ["y"]),
+    ]
+    inputs = [value("past", ["n", "past"]), value("new", ["n", "seq"]), value("mask", ["n", "total"])]
+    proto = model(nodes, [*inputs, value("ids", ["n", "seq"], INT64)])
+    found = feeds_of(proto, accepts=accepted_by(proto, tmp_path))
+    lengths = [{name: feeds[name].shape[1] for name in ("past", "new", "mask")} for feeds in found]
+    assert lengths[0]["past"] > 1 < lengths[0]["new"]
+    assert all(each["mask"] == each["past"] + each["new"] for each in lengths)
+    assert len({each["mask"] for each in lengths}) == 2
+
+
+def test_channels_come_from_the_weights_of_the_first_conv() -> None:
     nodes = [
         helper.make_node("Sub", ["x", "mean"], ["c"]),
         helper.make_node("Conv", ["c", "w"], ["y"], group=2),
@@ -123,7 +142,7 @@ def test_channels_come_from_the_weights_of_the_first_conv():
     assert {feeds["x"].shape[1] for feeds in found} == {10}
 
 
-def test_given_shapes_win_and_are_checked():
+def test_given_shapes_win_and_are_checked() -> None:
     proto = neg(value("x", ["n", 3, "h", "w"]), value("z", ["n"]))
     found = feeds_of(proto, shapes={"x": (5, 3, 7, 9)})
     assert {feeds["x"].shape for feeds in found} == {(5, 3, 7, 9)}
@@ -139,12 +158,12 @@ def test_given_shapes_win_and_are_checked():
         ({"x": [-1, 3, 2]}, "has -1"),
     ],
 )
-def test_shapes_that_do_not_fit_are_refused(shapes, reason):
+def test_shapes_that_do_not_fit_are_refused(shapes: Any, reason: str) -> None:
     with pytest.raises(OptionError, match=reason):
         feeds_of(neg(value("x", ["n", 3, "t"])), shapes=shapes)
 
 
-def test_overridable_initializers_are_not_fed():
+def test_overridable_initializers_are_not_fed() -> None:
     proto = model(
         [helper.make_node("Add", ["x", "w"], ["y"])],
         [value("x", [2]), value("w", [2])],
@@ -153,12 +172,12 @@ def test_overridable_initializers_are_not_fed():
     assert all(feeds.keys() == {"x"} for feeds in feeds_of(proto))
 
 
-def test_a_model_without_inputs_runs_twice_on_nothing():
+def test_a_model_without_inputs_runs_twice_on_nothing() -> None:
     proto = model([helper.make_node("Neg", ["w"], ["y"])], [], {"w": np.ones(2, np.float32)})
     assert feeds_of(proto) == [{}, {}]
 
 
-def ids_of(nodes, weights, dims=("n", 32), others=()):
+def ids_of(nodes: Any, weights: Any, dims: Any = ("n", 32), others: Any = ()) -> Any:
     return np.concatenate(
         [
             feeds["ids"].ravel()
@@ -167,14 +186,14 @@ def ids_of(nodes, weights, dims=("n", 32), others=()):
     )
 
 
-def test_gather_indices_are_in_range_and_use_it():
+def test_gather_indices_are_in_range_and_use_it() -> None:
     table = {"table": np.zeros((50, 4), np.float32)}
     ids = ids_of([helper.make_node("Gather", ["table", "ids"], ["y"])], table)
     assert ids.min() >= 0
     assert 40 < ids.max() <= 49
 
 
-def test_gather_range_needs_no_weights():
+def test_gather_range_needs_no_weights() -> None:
     proto = model(
         [helper.make_node("Gather", ["table", "ids"], ["y"])],
         [value("ids", [64], INT64)],
@@ -187,7 +206,7 @@ def test_gather_range_needs_no_weights():
     assert 40 < max(feeds["ids"].max() for feeds in feeds_of(proto)) <= 49
 
 
-def test_gather_range_follows_axis_casts_shifts_and_bodies():
+def test_gather_range_follows_axis_casts_shifts_and_bodies() -> None:
     inner = helper.make_graph(
         [helper.make_node("Gather", ["table", "moved"], ["out"], axis=1)], "then", [], [value("out", None)]
     )
@@ -201,7 +220,7 @@ def test_gather_range_follows_axis_casts_shifts_and_bodies():
     assert set(ids.tolist()) == set(range(-2, 7))
 
 
-def test_the_tighter_of_two_tables_counts():
+def test_the_tighter_of_two_tables_counts() -> None:
     nodes = [helper.make_node("Gather", [table, "ids"], [f"{table}y"]) for table in ("a", "b")]
     weights = {"a": np.zeros(9, np.float32), "b": np.zeros(4, np.float32)}
     assert set(ids_of([*nodes, helper.make_node("Add", ["ay", "by"], ["y"])], weights).tolist()) == {
@@ -212,12 +231,12 @@ def test_the_tighter_of_two_tables_counts():
     }
 
 
-def test_converted_and_compared_integers_are_masks():
+def test_converted_and_compared_integers_are_masks() -> None:
     nodes = [helper.make_node("Cast", ["ids"], ["m"], to=FLOAT), helper.make_node("Neg", ["m"], ["y"])]
     assert set(ids_of(nodes, {}).tolist()) == {0, 1}
 
 
-def test_padding_ids_appear_among_the_indices():
+def test_padding_ids_appear_among_the_indices() -> None:
     nodes = [
         helper.make_node("Equal", ["ids", "pad"], ["y"]),
         helper.make_node("Gather", ["table", "ids"], ["z"]),
@@ -227,12 +246,12 @@ def test_padding_ids_appear_among_the_indices():
     assert ids.max() < 1000
 
 
-def test_divisors_are_never_zero():
+def test_divisors_are_never_zero() -> None:
     ids = ids_of([helper.make_node("Div", ["n", "ids"], ["y"])], {"n": np.array(7)})
     assert ids.min() >= 1
 
 
-def test_quantized_images_use_all_of_uint8():
+def test_quantized_images_use_all_of_uint8() -> None:
     proto = model(
         [helper.make_node("Cast", ["x"], ["y"], to=FLOAT)], [value("x", ["n", 3, 64, 64], TensorProto.UINT8)]
     )
@@ -256,7 +275,7 @@ def test_quantized_images_use_all_of_uint8():
         (helper.make_node("OneHot", ["k", "depth", "values"], ["y"]), "k", [5]),
     ],
 )
-def test_shape_like_inputs_run(tmp_path, node, name, dims):
+def test_shape_like_inputs_run(tmp_path: Path, node: onnx.NodeProto, name: str, dims: Any) -> None:
     weights = {"zero": np.array([0]), "depth": np.array(5), "values": np.array([0.0, 1.0], np.float32)}
     proto = model([node], [value("x", [3, 6]), value(name, dims, INT64)], weights)
     accepts = accepted_by(proto, tmp_path)
@@ -265,10 +284,10 @@ def test_shape_like_inputs_run(tmp_path, node, name, dims):
     assert all(accepts(feeds) for feeds in found)
 
 
-def test_compared_scalars_take_each_case(tmp_path):
+def test_compared_scalars_take_each_case(tmp_path: Path) -> None:
     """As in a voice detector: the sampling rate chooses the branch, and the branch the number of samples."""
 
-    def branch(samples):
+    def branch(samples: int) -> onnx.GraphProto:
         constant = numpy_helper.from_array(np.ones((samples, 1), np.float32))
         nodes = [
             helper.make_node("Constant", [], [f"w{samples}"], value=constant),
@@ -287,14 +306,14 @@ def test_compared_scalars_take_each_case(tmp_path):
     assert seen == {(True, (1, 512)), (True, (2, 512)), (False, (1, 256)), (False, (2, 256))}
 
 
-def test_bool_scalars_take_both_values_and_bool_tensors_are_mixed():
+def test_bool_scalars_take_both_values_and_bool_tensors_are_mixed() -> None:
     proto = neg(value("x", [2]), value("flag", [], TensorProto.BOOL), value("mask", [64], TensorProto.BOOL))
     found = feeds_of(proto)
     assert {bool(feeds["flag"]) for feeds in found} == {True, False}
     assert 0.2 < found[0]["mask"].mean() < 0.8
 
 
-def test_strings_include_the_words_that_the_model_knows():
+def test_strings_include_the_words_that_the_model_knows() -> None:
     node = helper.make_node(
         "LabelEncoder", ["x"], ["y"], domain="ai.onnx.ml", keys_strings=["wolf", "lynx"], values_int64s=[1, 2]
     )
@@ -306,14 +325,14 @@ def test_strings_include_the_words_that_the_model_knows():
     assert {"wolf", "lynx", "cat"} <= words
 
 
-def test_sequences_are_lists_of_tensors():
+def test_sequences_are_lists_of_tensors() -> None:
     x = helper.make_tensor_sequence_value_info("x", FLOAT, ["n", 3])
     node = helper.make_node("ConcatFromSequence", ["x"], ["y"], axis=0)
     found = feeds_of(model([node], [x]))
     assert all([a.shape[1] for a in feeds["x"]] == [3, 3] for feeds in found)
 
 
-def test_maps_cannot_be_made():
+def test_maps_cannot_be_made() -> None:
     x = onnx.ValueInfoProto(name="x")
     x.type.map_type.key_type = INT64
     x.type.map_type.value_type.tensor_type.elem_type = FLOAT

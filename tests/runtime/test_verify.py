@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -13,21 +14,25 @@ from fuseonnx.errors import OptionError
 from fuseonnx.runtime.values import MULTIPLE
 from fuseonnx.runtime.verify import Verifier
 
+Build = Callable[..., Path]
+Weights = dict[str, Any]
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
 
-def value(name, dims, dtype=FLOAT):
+def value(name: str, dims: Any, dtype: Any = FLOAT) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, dtype, dims)
 
 
-def verifier(path, **options):
+def verifier(path: Path, **options: Any) -> Verifier:
     return Verifier(path, graph_of=onnx.load(path), **options)
 
 
-def net(depth=12, channels=16, seed=0):
+def net(depth: int = 12, channels: int = 16, seed: int = 0) -> tuple[list[onnx.NodeProto], Weights]:
     """Return nodes and weights of a deep Conv+BatchNormalization+Relu net with randomised statistics."""
     rng = np.random.default_rng(seed)
-    nodes, weights, last, width = [], {}, "x", 3
+    nodes: list[onnx.NodeProto] = []
+    weights: Weights = {}
+    last, width = "x", 3
     for layer in range(depth):
         weights |= {
             f"w{layer}": rng.normal(0, (2 / (9 * width)) ** 0.5, (channels, width, 3, 3)),
@@ -55,9 +60,10 @@ def net(depth=12, channels=16, seed=0):
 X, Y = value("x", ["n", 3, "h", "w"]), value("y", ["n", 10])
 
 
-def folded(nodes, weights):
+def folded(nodes: list[onnx.NodeProto], weights: Weights) -> tuple[list[onnx.NodeProto], Weights]:
     """Return the net with every BatchNormalization folded into its Conv, in float64."""
-    kept, result = [], dict(weights)
+    kept: list[onnx.NodeProto] = []
+    result = dict(weights)
     for node in nodes:
         if node.op_type == "BatchNormalization":
             layer = node.input[0][1:]
@@ -77,12 +83,12 @@ def folded(nodes, weights):
 
 
 @pytest.fixture
-def deep(build):
+def deep(build: Build) -> Path:
     nodes, weights = net()
     return build(nodes, [X], [Y], weights)
 
 
-def test_a_model_equals_itself(deep):
+def test_a_model_equals_itself(deep: Path) -> None:
     outcome = verifier(deep).compare(deep)
     assert (outcome.status, outcome.reason, outcome.notes) == ("passed", "", ())
     assert outcome.runs >= 7
@@ -92,7 +98,7 @@ def test_a_model_equals_itself(deep):
     assert output.noise_floor > 0
 
 
-def test_onnxruntimes_own_optimized_model_passes(deep, tmp_path):
+def test_onnxruntimes_own_optimized_model_passes(deep: Path, tmp_path: Path) -> None:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(tmp_path / "by_ort.onnx")
@@ -103,7 +109,7 @@ def test_onnxruntimes_own_optimized_model_passes(deep, tmp_path):
 
 
 @pytest.mark.parametrize("depth", [1, 12, 40])
-def test_batch_norms_folded_in_float64_pass(build, depth):
+def test_batch_norms_folded_in_float64_pass(build: Build, depth: int) -> None:
     nodes, weights = net(depth, seed=depth)
     original = build(nodes, [X], [Y], weights)
     nodes, weights = folded(nodes, weights)
@@ -113,28 +119,28 @@ def test_batch_norms_folded_in_float64_pass(build, depth):
     assert outcome.outputs[0].max_abs > 0
 
 
-def flip_sign(weights):
+def flip_sign(weights: Weights) -> None:
     weights["w5"][3, 4, 1, 1] *= -1
 
 
-def scale_channel(weights):
-    weights["w5"][3] *= np.float32(1.001)
+def scale_channel(weights: Weights) -> None:
+    weights["w5"][15] *= np.float32(1.001)
 
 
-def scale_last_channel(weights):
+def scale_last_channel(weights: Weights) -> None:
     weights["fc"][:, 2] *= np.float32(1.001)
 
 
-def forget_epsilon(weights):
+def forget_epsilon(weights: Weights) -> None:
     weights["var5"] += np.float32(1e-3)
 
 
-def make_nan(weights):
+def make_nan(weights: Weights) -> None:
     weights["fc"][0, 2] = np.nan
 
 
 @pytest.mark.parametrize("damage", [flip_sign, scale_channel, scale_last_channel, forget_epsilon, make_nan])
-def test_damaged_weights_fail(deep, build, damage):
+def test_damaged_weights_fail(deep: Path, build: Build, damage: Callable[[Weights], None]) -> None:
     nodes, weights = net()
     damage(weights)
     outcome = verifier(deep).compare(build(nodes, [X], [Y], weights, name="damaged"))
@@ -146,14 +152,14 @@ def test_damaged_weights_fail(deep, build, damage):
     assert "run '" in outcome.reason
 
 
-def test_a_new_nan_is_named(deep, build):
+def test_a_new_nan_is_named(deep: Path, build: Build) -> None:
     nodes, weights = net()
     make_nan(weights)
     reason = verifier(deep).compare(build(nodes, [X], [Y], weights, name="damaged")).reason
     assert "nan at [0, 2] where the original has" in reason
 
 
-def test_one_verifier_judges_many_candidates(deep, build):
+def test_one_verifier_judges_many_candidates(deep: Path, build: Build) -> None:
     nodes, weights = net()
     scale_channel(weights)
     damaged = build(nodes, [X], [Y], weights, name="damaged")
@@ -161,8 +167,8 @@ def test_one_verifier_judges_many_candidates(deep, build):
     assert [judge.compare(path).status for path in (damaged, deep, damaged)] == ["failed", "passed", "failed"]
 
 
-def test_a_wrong_score_beside_large_coordinates_fails(build):
-    """Channels 0-3 are pixels up to 10,000, channel 4 a score below 1, as detectors put them in one tensor."""
+def test_a_wrong_score_beside_large_coordinates_fails(build: Build) -> None:
+    """Channels 0-3 are pixels in the thousands, channel 4 a score, as detectors put them in one tensor."""
     weight = np.random.default_rng(0).normal(size=(5, 3, 1, 1)).astype(np.float32)
     weight[:4] *= 3000
     weight[4] *= 0.1
@@ -173,45 +179,53 @@ def test_a_wrong_score_beside_large_coordinates_fails(build):
     assert verifier(original).compare(damaged).status == "failed"
 
 
-def two_outputs(build, swapped=False, name="original", second="Cos"):
+def two_outputs(build: Build, swapped: bool = False, name: str = "original", second: str = "Cos") -> Path:
     nodes = [helper.make_node("Sin", ["x"], ["a"]), helper.make_node(second, ["x"], ["b"])]
     outputs = [value("a", ["n"]), value("b", ["n"])]
     return build(nodes, [value("x", ["n"])], outputs[::-1] if swapped else outputs, name=name)
 
 
-def test_swapped_outputs_fail(build):
+def test_swapped_outputs_fail(build: Build) -> None:
     original = two_outputs(build)
     outcome = verifier(original).compare(two_outputs(build, swapped=True, name="swapped"))
     assert outcome.status == "failed"
     assert outcome.reason.startswith("outputs are b: tensor(float), a: tensor(float) instead of a: ")
 
 
-def test_swapped_values_fail_by_name(build):
+def test_swapped_values_fail_by_name(build: Build) -> None:
     original = two_outputs(build)
     outcome = verifier(original).compare(two_outputs(build, name="sine", second="Sin"))
     assert [(output.name, output.passed) for output in outcome.outputs] == [("a", True), ("b", False)]
 
 
-def one_op(build, op, name="original", *, inputs=None, outputs=None, **attributes):
+def one_op(
+    build: Build,
+    op: str,
+    name: str = "original",
+    *,
+    inputs: Any = None,
+    outputs: Any = None,
+    **attributes: Any,
+) -> Path:
     inputs = inputs or [value("x", ["n", 4])]
     node = helper.make_node(op, [item.name for item in inputs], ["y"], **attributes)
     return build([node], inputs, outputs or [value("y", None)], name=name)
 
 
-def test_a_missing_output_fails(build):
+def test_a_missing_output_fails(build: Build) -> None:
     original = two_outputs(build)
     candidate = one_op(build, "Sin", "short", inputs=[value("x", ["n"])], outputs=[value("y", ["n"])])
     assert "outputs are" in verifier(original).compare(candidate).reason
 
 
-def test_a_missing_input_fails(build):
+def test_a_missing_input_fails(build: Build) -> None:
     inputs = [value("x", ["n"]), value("unused", ["n"])]
     original = build([helper.make_node("Neg", ["x"], ["y"])], inputs, [value("y", ["n"])])
     candidate = one_op(build, "Neg", "short", inputs=inputs[:1], outputs=[value("y", ["n"])])
     assert verifier(original).compare(candidate).reason.startswith("inputs are x: tensor(float) instead of")
 
 
-def test_another_dtype_fails(build):
+def test_another_dtype_fails(build: Build) -> None:
     original = one_op(build, "Cast", to=FLOAT)
     candidate = one_op(
         build, "Cast", "double", to=TensorProto.DOUBLE, outputs=[value("y", None, TensorProto.DOUBLE)]
@@ -219,13 +233,13 @@ def test_another_dtype_fails(build):
     assert "y: tensor(double) instead of y: tensor(float)" in verifier(original).compare(candidate).reason
 
 
-def test_another_shape_fails(build):
+def test_another_shape_fails(build: Build) -> None:
     original = one_op(build, "ReduceSum", keepdims=1)
     candidate = one_op(build, "ReduceSum", "squeezed", keepdims=0)
     assert "shape [] instead of [1, 1]" in verifier(original).compare(candidate).reason
 
 
-def test_an_integer_off_by_one_in_one_place_fails(build):
+def test_an_integer_off_by_one_in_one_place_fails(build: Build) -> None:
     weights = {"w": np.arange(40).reshape(10, 4)}
     nodes = [helper.make_node("Gather", ["w", "x"], ["y"])]
     inputs, outputs = [value("x", [64], INT64)], [value("y", None, INT64)]
@@ -238,7 +252,7 @@ def test_an_integer_off_by_one_in_one_place_fails(build):
     assert "23 instead of 22" in outcome.reason
 
 
-def test_another_bool_fails(build):
+def test_another_bool_fails(build: Build) -> None:
     outputs = [value("y", None, TensorProto.BOOL)]
     inputs = [value("x", [64]), value("z", [64])]
     original = one_op(build, "Less", inputs=inputs, outputs=outputs)
@@ -247,8 +261,8 @@ def test_another_bool_fails(build):
     assert verifier(original).compare(candidate).status == "failed"
 
 
-def test_another_string_fails(build):
-    def lookup(cat, name):
+def test_another_string_fails(build: Build) -> None:
+    def lookup(cat: str, name: str) -> Path:
         return one_op(
             build,
             "LabelEncoder",
@@ -266,7 +280,7 @@ def test_another_string_fails(build):
 
 
 @pytest.mark.parametrize("content", [b"", b"no model"])
-def test_a_candidate_that_does_not_load_fails(deep, tmp_path, content):
+def test_a_candidate_that_does_not_load_fails(deep: Path, tmp_path: Path, content: bytes) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(content)
     outcome = verifier(deep).compare(broken)
@@ -274,7 +288,7 @@ def test_a_candidate_that_does_not_load_fails(deep, tmp_path, content):
     assert "broken.onnx: onnxruntime cannot load it" in outcome.reason
 
 
-def test_a_candidate_that_runs_at_one_size_only_fails(build):
+def test_a_candidate_that_runs_at_one_size_only_fails(build: Build) -> None:
     inputs, outputs = [value("x", ["n", 4])], [value("y", None)]
     original = one_op(build, "Flatten", inputs=inputs, outputs=outputs)
     reshape = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
@@ -284,7 +298,7 @@ def test_a_candidate_that_runs_at_one_size_only_fails(build):
     assert "n=2" in outcome.reason
 
 
-def test_an_original_that_onnxruntime_does_not_know_is_skipped(build):
+def test_an_original_that_onnxruntime_does_not_know_is_skipped(build: Build) -> None:
     original = one_op(build, "MyOp", domain="ai.onnx.ml")
     outcome = verifier(original).compare(original)
     assert outcome.status == "skipped"
@@ -292,7 +306,7 @@ def test_an_original_that_onnxruntime_does_not_know_is_skipped(build):
     assert "\n" not in outcome.reason
 
 
-def test_an_original_that_refuses_every_input_is_skipped_with_the_cure(build):
+def test_an_original_that_refuses_every_input_is_skipped_with_the_cure(build: Build) -> None:
     nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
     original = build(nodes, [value("x", ["n"])], [value("y", None)], {"shape": np.array([7, 11])})
     outcome = verifier(original).compare(original)
@@ -301,7 +315,7 @@ def test_an_original_that_refuses_every_input_is_skipped_with_the_cure(build):
     assert verifier(original, shapes={"x": [77]}).compare(original).status == "passed"
 
 
-def test_refused_sizes_are_noted(build):
+def test_refused_sizes_are_noted(build: Build) -> None:
     nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
     original = build(nodes, [value("x", [1, "t"])], [value("y", None)], {"shape": np.array([16, 16])})
     notes = verifier(original).compare(original).notes
@@ -309,7 +323,7 @@ def test_refused_sizes_are_noted(build):
     assert "dimension 1 of input 'x' (t) was always 256" in notes
 
 
-def random_model(build, name="original", factor=1.0, **attributes):
+def random_model(build: Build, name: str = "original", factor: float = 1.0, **attributes: Any) -> Path:
     noise = helper.make_node("RandomNormalLike", ["x"], ["noise"], **attributes)
     body = helper.make_graph(
         [noise, helper.make_node("Add", ["x", "noise"], ["sum"])], "then", [], [value("sum", ["n"])]
@@ -322,7 +336,7 @@ def random_model(build, name="original", factor=1.0, **attributes):
     return build(nodes, [value("x", ["n"])], [value("y", ["n"]), value("z", ["n"])], weights, name=name)
 
 
-def test_random_outputs_are_excluded_and_noted(build):
+def test_random_outputs_are_excluded_and_noted(build: Build) -> None:
     original = random_model(build)
     outcome = verifier(original).compare(original)
     assert outcome.status == "passed"
@@ -332,7 +346,7 @@ def test_random_outputs_are_excluded_and_noted(build):
     assert damaged.status == "failed"
 
 
-def test_seeded_random_outputs_are_compared(build):
+def test_seeded_random_outputs_are_compared(build: Build) -> None:
     original = random_model(build, seed=1.0)
     outcome = verifier(original).compare(original)
     assert outcome.status == "passed"
@@ -340,7 +354,7 @@ def test_seeded_random_outputs_are_compared(build):
     assert verifier(original).compare(random_model(build, "other", seed=2.0)).status == "failed"
 
 
-def test_only_random_outputs_cannot_be_verified(build):
+def test_only_random_outputs_cannot_be_verified(build: Build) -> None:
     node = helper.make_node("RandomUniform", [], ["y"], shape=[4])
     original = build([node], [], [value("y", [4])])
     outcome = verifier(original).compare(original)
@@ -348,7 +362,7 @@ def test_only_random_outputs_cannot_be_verified(build):
     assert "random (RandomUniform)" in outcome.reason
 
 
-def test_ties_of_arg_max_may_fall_either_way_but_no_more(build):
+def test_ties_of_arg_max_may_fall_either_way_but_no_more(build: Build) -> None:
     """Both halves hold the same numbers up to rounding, so arg max is decided by the last bit."""
     rng = np.random.default_rng(0)
     half = rng.normal(size=(64, 4)).astype(np.float32)
@@ -359,20 +373,21 @@ def test_ties_of_arg_max_may_fall_either_way_but_no_more(build):
     ]
     inputs, outputs = [value("x", [256, 64])], [value("y", None, INT64)]
     original = build(nodes, inputs, outputs, {"w": same})
-    other = same.copy()
-    other[:, 0] = -other[:, 0]
-    assert verifier(original).compare(original).status == "passed"
+    equal = np.concatenate([half, half], axis=1)
+    outcome = verifier(original).compare(build(nodes, inputs, outputs, {"w": equal}, name="equal"))
+    assert outcome.status == "passed"
+    assert "do under rounding noise" in outcome.outputs[0].reason
     assert (
-        verifier(original).compare(build(nodes, inputs, outputs, {"w": other}, name="x")).status == "failed"
+        verifier(original).compare(build(nodes, inputs, outputs, {"w": -same}, name="x")).status == "failed"
     )
 
 
 @pytest.mark.parametrize("onnx_type", [TensorProto.FLOAT16, TensorProto.DOUBLE])
-def test_other_precisions_have_their_own_tolerance(build, onnx_type):
+def test_other_precisions_have_their_own_tolerance(build: Build, onnx_type: int) -> None:
     dtype = helper.tensor_dtype_to_np_dtype(onnx_type)
     eps = float(np.finfo(dtype).eps)
 
-    def product(factor, name):
+    def product(factor: float, name: str) -> Path:
         weight = np.random.default_rng(0).normal(size=(32, 32)) * factor
         node = helper.make_node("MatMul", ["x", "w"], ["y"])
         io = [value("x", ["n", 32], onnx_type)], [value("y", None, onnx_type)]
@@ -383,8 +398,8 @@ def test_other_precisions_have_their_own_tolerance(build, onnx_type):
     assert verifier(original).compare(product(1 + 200 * eps, "damaged")).status == "failed"
 
 
-def test_bfloat16_outputs_are_compared(build):
-    def cast(factor, name):
+def test_bfloat16_outputs_are_compared(build: Build) -> None:
+    def cast(factor: float, name: str) -> Path:
         nodes = [
             helper.make_node("Mul", ["x", "factor"], ["scaled"]),
             helper.make_node("Cast", ["scaled"], ["y"], to=TensorProto.BFLOAT16),
@@ -397,12 +412,12 @@ def test_bfloat16_outputs_are_compared(build):
     original = cast(1.0, "original")
     outcome = verifier(original).compare(original)
     assert (outcome.status, outcome.outputs[0].dtype) == ("passed", "tensor(bfloat16)")
-    assert outcome.outputs[0].noise_floor > float(ml_dtypes.finfo(ml_dtypes.bfloat16).eps)
+    assert outcome.outputs[0].noise_floor > 2.0**-7
     assert verifier(original).compare(cast(1.5, "damaged")).status == "failed"
 
 
-def test_sequences_are_compared_element_by_element(build):
-    def split(*names):
+def test_sequences_are_compared_element_by_element(build: Build) -> None:
+    def split(*names: str) -> Path:
         nodes = [
             helper.make_node("Neg", ["x"], ["neg"]),
             helper.make_node("SequenceConstruct", list(names), ["y"]),
@@ -416,8 +431,8 @@ def test_sequences_are_compared_element_by_element(build):
     assert "3 arrays instead of 2" in verifier(original).compare(split("x", "neg", "x")).reason
 
 
-def test_maps_are_compared_by_key_and_value(build):
-    def zipmap(labels, factor, name):
+def test_maps_are_compared_by_key_and_value(build: Build) -> None:
+    def zipmap(labels: list[int], factor: float, name: str) -> Path:
         nodes = [
             helper.make_node("Mul", ["x", "factor"], ["scaled"]),
             helper.make_node("ZipMap", ["scaled"], ["y"], domain="ai.onnx.ml", classlabels_int64s=labels),
@@ -434,18 +449,18 @@ def test_maps_are_compared_by_key_and_value(build):
     assert verifier(original).compare(zipmap([3, 5], 1.001, "values")).status == "failed"
 
 
-def save(path: Path, **arrays):
+def save(path: Path, **arrays: Any) -> Path:
     np.savez(path, **arrays)
     return path
 
 
-def clip(build, high, name):
+def clip(build: Build, high: float, name: str) -> Path:
     nodes = [helper.make_node("Clip", ["x", "low", "high"], ["y"])]
     weights = {"low": np.array(-1e9, np.float32), "high": np.array(high, np.float32)}
     return build(nodes, [value("x", [1, 4])], [value("y", None)], weights, name=name)
 
 
-def test_samples_find_what_generated_inputs_do_not(build, tmp_path):
+def test_samples_find_what_generated_inputs_do_not(build: Build, tmp_path: Path) -> None:
     original, damaged = clip(build, 5000, "original"), clip(build, 6000, "damaged")
     assert verifier(original).compare(damaged).status == "passed"
     sample = save(tmp_path / "one.npz", x=np.full((1, 4), 9000.0))
@@ -461,7 +476,9 @@ def test_samples_find_what_generated_inputs_do_not(build, tmp_path):
         ({"x": np.ones((1, 3))}, "does not run on this sample"),
     ],
 )
-def test_samples_that_do_not_fit_are_refused(build, tmp_path, arrays, reason):
+def test_samples_that_do_not_fit_are_refused(
+    build: Build, tmp_path: Path, arrays: dict[str, Any], reason: str
+) -> None:
     original = clip(build, 5, "original")
     sample = save(tmp_path / "bad.npz", **arrays)
     with pytest.raises(OptionError, match=reason) as error:
@@ -469,16 +486,16 @@ def test_samples_that_do_not_fit_are_refused(build, tmp_path, arrays, reason):
     assert "bad.npz" in str(error.value)
 
 
-def test_a_folder_without_samples_and_a_broken_one_are_refused(build, tmp_path):
+def test_a_folder_without_samples_and_a_broken_one_are_refused(build: Build, tmp_path: Path) -> None:
     original = clip(build, 5, "original")
     with pytest.raises(OptionError, match=r"has no \.npz file"):
         verifier(original, samples=tmp_path).compare(original)
     (tmp_path / "broken.npz").write_bytes(b"PK")
-    with pytest.raises(OptionError, match="not a readable .npz file"):
+    with pytest.raises(OptionError, match="not a readable"):
         verifier(original, samples=tmp_path).compare(original)
 
 
-def test_weights_are_not_needed_in_the_graph(deep):
+def test_weights_are_not_needed_in_the_graph(deep: Path) -> None:
     stub = onnx.load(deep)
     for tensor in stub.graph.initializer:
         tensor.ClearField("raw_data")

@@ -1,0 +1,92 @@
+"""Optimizes models one by one, each in a process of its own when there are several."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+from fuseonnx.cli.console import INTERRUPTED, describe
+from fuseonnx.cli.jobs import Job
+from fuseonnx.report import Report
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `fuseonnx.api.optimize` is told besides the model and the output."""
+
+    only: tuple[str, ...]
+    skip: tuple[str, ...]
+    verify: bool
+    input_shapes: Shapes
+    fix_shapes: Shapes
+    samples: str | None
+    external_data: bool
+    in_place: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A report, or the one-line reason why there is none."""
+
+    job: Job
+    report: Report | None = None
+    error: str = ""
+
+
+def optimize_one(job: Job, settings: Settings, on_progress: Callable[[str], None]) -> Report:
+    """Optimize one model in this process; errors are those of `fuseonnx.api.optimize`."""
+    from fuseonnx.api import optimize
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = optimize(job.source, job.output, on_progress=on_progress, **vars(settings))
+    return result.report
+
+
+def optimize_all(jobs: Sequence[Job], settings: Settings, processes: int) -> Iterator[Outcome]:
+    """Yield the outcome of each job, in their order; none of them stops the others.
+
+    A crash (of a native library, or for want of memory) takes down only the process of its own model.
+    """
+    with ThreadPoolExecutor(processes) as lanes:
+        pending = [lanes.submit(_isolated, job, settings) for job in jobs]
+        try:
+            for future in pending:
+                yield future.result()
+        except BaseException:
+            lanes.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+
+
+def _isolated(job: Job, settings: Settings) -> Outcome:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_obey_parent) as process:
+        try:
+            return process.submit(_guarded, job, settings).result()
+        except BrokenProcessPool:
+            return Outcome(job, error=f"{job.source}: the process died; the model may need more memory")
+
+
+def _guarded(job: Job, settings: Settings) -> Outcome:
+    try:
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+        return Outcome(job, optimize_one(job, settings, lambda _stage: None))
+    except Exception as error:
+        message, source = describe(error, str(job.source)), str(job.source)
+        return Outcome(job, error=message if message.startswith(source) else f"{source}: {message}")
+
+
+def _obey_parent() -> None:
+    """Leave Ctrl-C to the parent, and clean up when it ends this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))

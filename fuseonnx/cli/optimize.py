@@ -1,0 +1,141 @@
+"""`fuseonnx optimize`."""
+
+# ruff: noqa: B006 (the defaults of options are never changed)
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fuseonnx.cli.console import FAILED, one_line_errors, print_error, print_sections, progress
+
+if TYPE_CHECKING:
+    from fuseonnx.cli.batch import Outcome, Settings
+    from fuseonnx.cli.jobs import Job
+    from fuseonnx.report import Report
+
+ROLLED_BACK = 1
+
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
+
+
+def optimize(  # noqa: PLR0913, PLR0917
+    inputs: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Models, or folders of them.")],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", help="Result: a file, or a folder for several. [default: MODEL.opt.onnx]"
+        ),
+    ] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Overwrite the models.")] = False,
+    only: Annotated[list[str], typer.Option(metavar="RULE", help="Apply only this rule. Repeatable.")] = [],
+    skip: Annotated[list[str], typer.Option(metavar="RULE", help="Do not apply this rule. Repeatable.")] = [],
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Do not compare the answers with the original's.")
+    ] = False,
+    input_shape: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=1,3,224,224", help="Shape of an input in the comparison. Repeatable."),
+    ] = [],
+    fix_shape: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=1,3,224,224", help="Freeze the shape of an input. Repeatable."),
+    ] = [],
+    samples: Annotated[
+        str | None,
+        typer.Option(
+            "--inputs", metavar="NPZ", help="Compare on real inputs too: an .npz file, or a folder."
+        ),
+    ] = None,
+    external_data: Annotated[
+        bool, typer.Option("--external-data", help="Put the weights into a file of their own.")
+    ] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Models to optimize at a time.")
+    ] = 1,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if a rewrite was rolled back.")
+    ] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Rewrite models into faster ones that give the same answers, and say what was done.
+
+    Every result is compared with its original on onnxruntime before it is written; a rewrite that changed the
+    answers is rolled back and named. Folders are searched for *.onnx, earlier results (*.opt.onnx) left out.
+
+    Exit code: 0 if all went well, 1 with --strict if something was rolled back, 2 if a model failed.
+    """
+    from fuseonnx.cli.batch import Settings
+    from fuseonnx.cli.jobs import is_batch, plan_jobs
+    from fuseonnx.cli.shapes import parse_shapes
+
+    with one_line_errors(str(inputs[0]), debug=debug):
+        settings = Settings(
+            only=tuple(only),
+            skip=tuple(skip),
+            verify=not no_verify,
+            input_shapes=parse_shapes(input_shape, "--input-shape"),
+            fix_shapes=parse_shapes(fix_shape, "--fix-shape"),
+            samples=samples,
+            external_data=external_data,
+            in_place=in_place,
+        )
+        planned = plan_jobs(inputs, output, in_place=in_place)
+        run = _several if is_batch(inputs) else _single
+        raise typer.Exit(run(planned, settings, jobs, as_json=as_json, strict=strict))
+
+
+def _single(jobs: list[Job], settings: Settings, _processes: int, *, as_json: bool, strict: bool) -> int:
+    from fuseonnx.cli.batch import optimize_one
+    from fuseonnx.markdown import heading, sections
+
+    with progress(str(jobs[0].source)) as show:
+        report = optimize_one(jobs[0], settings, show)
+    if as_json:
+        typer.echo(report.to_json())
+    else:
+        print_sections(heading(report), sections(report))
+    return _exit_code(report, strict=strict)
+
+
+def _several(jobs: list[Job], settings: Settings, processes: int, *, as_json: bool, strict: bool) -> int:
+    from fuseonnx.cli.batch import optimize_all
+
+    outcomes = optimize_all(jobs, settings, processes)
+    results: list[dict[str, Any]] = []
+    codes = []
+    for number in range(1, len(jobs) + 1):
+        with progress(f"model {number} of {len(jobs)}"):
+            outcome = next(outcomes)
+        _print_line(outcome, quiet=as_json)
+        results.append(_as_json(outcome))
+        codes.append(_exit_code(outcome.report, strict=strict))
+    if as_json:
+        typer.echo(json.dumps(results, indent=2))
+    return max(codes)
+
+
+def _print_line(outcome: Outcome, *, quiet: bool) -> None:
+    from fuseonnx.markdown import heading, summary
+
+    if outcome.report is None:
+        print_error(outcome.error)
+    elif not quiet:
+        typer.echo(f"{heading(outcome.report)}: {summary(outcome.report)}")
+
+
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    if outcome.report is None:
+        return {"source": str(outcome.job.source), "error": outcome.error}
+    return outcome.report.to_dict()
+
+
+def _exit_code(report: Report | None, *, strict: bool) -> int:
+    if report is None:
+        return FAILED
+    return ROLLED_BACK if strict and report.rolled_back else 0

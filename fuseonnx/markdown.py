@@ -1,0 +1,183 @@
+"""A report as titled tables, and those as Markdown; the terminal draws the same tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fuseonnx.report import Report, Verification
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled table of text cells."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    align: str
+    """One letter a column: `l` or `r`."""
+    notes: tuple[str, ...] = ()
+    """Lines below the table."""
+    alarm: bool = False
+    """Whether the reader must not overlook it."""
+
+
+def report_to_markdown(report: Report) -> str:
+    """Return the report as a Markdown document."""
+    blocks = [f"# {heading(report)}", summary(report)]
+    for section in sections(report):
+        mark = "**" if section.alarm else ""
+        blocks.append(f"## {mark}{section.title}{mark}")
+        if section.rows:
+            blocks.append("\n".join(_markdown_table(section)))
+        if section.notes:
+            blocks.append("\n".join(f"- {_escaped(note)}" for note in section.notes))
+    return "\n\n".join(blocks) + "\n"
+
+
+def heading(report: Report) -> str:
+    """Return which model became which."""
+    return f"{report.source} -> {report.output}" if report.output else report.source
+
+
+def summary(report: Report) -> str:
+    """Return the report in one line."""
+    before, after = report.before, report.after
+    parts = [f"{before.nodes:,} -> {after.nodes:,} nodes"]
+    if after.file_bytes:
+        parts.append(f"{human_bytes(before.file_bytes)} -> {human_bytes(after.file_bytes)}")
+    parts.append(_verdict(report.verification))
+    if report.rolled_back:
+        rules = ", ".join(sorted({undone.rule for undone in report.rolled_back}))
+        parts.append(f"ROLLED BACK {len(report.rolled_back)} ({rules})")
+    parts.append(f"{sum(report.seconds.values()):.1f} s")
+    return ", ".join(parts)
+
+
+def sections(report: Report) -> Iterator[Section]:
+    """Yield the tables of a report, those that would be empty left out."""
+    yield _size(report)
+    yield _operators(report)
+    if report.rules:
+        yield _rules(report)
+    if report.skipped_folds:
+        yield _skipped_folds(report)
+    if report.rolled_back:
+        rows = tuple((undone.rule, undone.at, undone.reason) for undone in report.rolled_back)
+        yield Section(
+            "ROLLED BACK: these rewrites changed the answers",
+            ("rule", "at", "reason"),
+            rows,
+            "lll",
+            alarm=True,
+        )
+    yield _verification(report.verification)
+    seconds = tuple((stage, f"{seconds:.2f}") for stage, seconds in report.seconds.items())
+    yield Section("Time", ("stage", "seconds"), seconds, "lr")
+
+
+def human_bytes(count: int) -> str:
+    """Return a number of bytes with the unit that leaves at most three digits before the point."""
+    value, unit = float(count), 0
+    while value >= 999.95 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{count} bytes" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
+
+
+def _size(report: Report) -> Section:
+    before, after = report.before, report.after
+    rows = [
+        ("nodes", f"{before.nodes:,}", f"{after.nodes:,}", _change(before.nodes, after.nodes)),
+        (
+            "parameters",
+            f"{before.parameters:,}",
+            f"{after.parameters:,}",
+            _change(before.parameters, after.parameters),
+        ),
+    ]
+    for name, old, new in (
+        ("weights", before.weight_bytes, after.weight_bytes),
+        ("file", before.file_bytes, after.file_bytes),
+    ):
+        if new:
+            rows.append((name, human_bytes(old), human_bytes(new), _change(old, new)))
+    return Section("Size", ("", "before", "after", "change"), tuple(rows), "lrrr")
+
+
+def _change(before: int, after: int) -> str:
+    return "" if before == after or not before else f"{100 * (after - before) / before:+.1f} %"
+
+
+def _operators(report: Report) -> Section:
+    before, after = report.before.ops, report.after.ops
+    names = sorted({*before, *after}, key=lambda name: (-max(before.get(name, 0), after.get(name, 0)), name))
+    rows = tuple((name, str(before.get(name, 0)), str(after.get(name, 0))) for name in names)
+    return Section("Operators", ("operator", "before", "after"), rows, "lrr")
+
+
+def _rules(report: Report) -> Section:
+    rows = tuple(
+        (use.name, str(use.fired), "; ".join(f"{count}x {reason}" for reason, count in use.declined.items()))
+        for use in report.rules
+    )
+    return Section("Rules", ("rule", "fired", "kept out"), rows, "lrl")
+
+
+def _skipped_folds(report: Report) -> Section:
+    counts = Counter((fold.op, fold.reason) for fold in report.skipped_folds)
+    first = {(fold.op, fold.reason): fold.node for fold in reversed(report.skipped_folds)}
+    rows = tuple((op, str(count), reason, first[op, reason]) for (op, reason), count in counts.most_common())
+    return Section("Folds skipped", ("operator", "times", "reason", "first at"), rows, "lrll")
+
+
+def _verification(verification: Verification) -> Section:
+    rows = tuple(
+        (
+            output.name,
+            output.dtype,
+            f"{output.max_abs:.1e}",
+            f"{output.mean_abs:.1e}",
+            f"{output.relative:.1e}",
+            f"{output.noise_floor:.1e}",
+            f"{output.allowed:.1e}",
+            "ok" if output.passed else f"FAILED {output.reason}",
+        )
+        for output in verification.outputs
+    )
+    columns = ("output", "dtype", "max", "mean", "relative", "noise", "allowed", "")
+    return Section(
+        f"Verification: {_verdict(verification)}",
+        columns,
+        rows,
+        "llrrrrrl",
+        notes=verification.notes,
+        alarm=verification.status == "failed",
+    )
+
+
+def _verdict(verification: Verification) -> str:
+    reason = f": {verification.reason}" if verification.reason else ""
+    if verification.status == "passed":
+        return f"verified on {verification.runs} runs"
+    return f"NOT VERIFIED{reason}" if verification.status == "skipped" else f"WRONG ANSWERS{reason}"
+
+
+def _markdown_table(section: Section) -> Iterator[str]:
+    yield _markdown_row(section.columns)
+    yield "|" + "|".join("---:" if letter == "r" else "---" for letter in section.align) + "|"
+    for row in section.rows:
+        yield _markdown_row(row)
+
+
+def _markdown_row(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(_escaped(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _escaped(text: str) -> str:
+    for character in "\\`*_<[":
+        text = text.replace(character, f"\\{character}")
+    return " ".join(text.split())
