@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+import difflib
+import gc
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fuseonnx.report import Report
+import fuseonnx
+from fuseonnx.analysis.shapes import annotate
+from fuseonnx.attempt import Attempt, Recipe, cook, cook_verified
+from fuseonnx.core import pipeline
+from fuseonnx.core.journal import Journal
+from fuseonnx.core.rule import GraphPass, Rule, Stage, Step
+from fuseonnx.errors import ModelSaveError, OptionError
+from fuseonnx.frontends import ModelLike, Source, opened
+from fuseonnx.frontends.graphsurgeon import as_graph_pass
+from fuseonnx.io.load import load, read_weightless
+from fuseonnx.passes import STAGES, all_steps
+from fuseonnx.passes.fold_constants import RULE as FOLD_CONSTANTS
+from fuseonnx.report import Report, RolledBack, RuleUse, Verification
+from fuseonnx.runtime.verify import Verifier
 
 if TYPE_CHECKING:
-    import onnx
     import onnx_graphsurgeon as gs
-    import onnx_ir as ir
 
-    from fuseonnx.core.rule import GraphPass, Rule
-
-    ModelLike = str | Path | bytes | onnx.ModelProto | ir.Model | gs.Graph
+    ExtraRule = Rule | GraphPass | Callable[[gs.Graph], gs.Graph | None]
 
 
 @dataclass(frozen=True)
@@ -25,13 +39,34 @@ class Result:
 
     Attributes:
         model: the optimized model, of the same kind as the one given (a path for a path).
-        path: the artifact on disk, or None if none was asked for.
+        path: the artifact on disk, or None if a model in memory was given and no output.
         report: what was done to it.
     """
 
     model: ModelLike
     path: Path | None
     report: Report
+
+
+@dataclass
+class _Clock:
+    """Adds up the seconds of each stage, and passes the stages on."""
+
+    on_progress: Callable[[str], None]
+    seconds: dict[str, float] = field(default_factory=dict)
+    _stage: str = ""
+    _since: float = field(default_factory=time.perf_counter)
+
+    def __call__(self, stage: str) -> None:
+        self.stop()
+        self._stage = stage
+        self.on_progress(stage)
+
+    def stop(self) -> None:
+        now = time.perf_counter()
+        if self._stage:
+            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
+        self._stage, self._since = "", now
 
 
 def optimize(
@@ -46,7 +81,135 @@ def optimize(
     samples: str | Path | None = None,
     external_data: bool = False,
     in_place: bool = False,
-    extra_rules: Sequence[Rule | GraphPass | Callable[[gs.Graph], gs.Graph | None]] = (),
+    extra_rules: Sequence[ExtraRule] = (),
     on_progress: Callable[[str], None] = lambda _stage: None,
 ) -> Result:
-    raise NotImplementedError
+    """Rewrite a model, prove on onnxruntime that its answers did not change, and save it.
+
+    Args:
+        model: a path, the bytes of an ONNX file, `onnx.ModelProto`, `onnx_ir.Model` or
+            `onnx_graphsurgeon.Graph`; never changed.
+        output: where to write the artifact; by default `model.opt.onnx` beside `model.onnx`, and nowhere for a
+            model in memory.
+        only: names of the rules to run; by default all.
+        skip: names of rules not to run.
+        verify: compare the artifact with the original, and roll back what changes the answers.
+        input_shapes: input name to the shape to test with, for dynamic models.
+        fix_shapes: input name to the shape that it has from now on.
+        samples: an `.npz` file, or a folder of them, with real inputs to compare on as well.
+        external_data: store the weights beside the artifact, in `<artifact>.data`.
+        in_place: write the artifact over the model.
+        extra_rules: rules and passes of your own, or functions on an `onnx_graphsurgeon.Graph`.
+        on_progress: told the name of each stage as it begins.
+
+    Returns:
+        The model, its path and the report.
+
+    Raises:
+        FuseOnnxError: its message is one line that names the model and the cure.
+    """
+    clock = _Clock(on_progress)
+    stages = _select(only, skip, extra_rules)
+    with opened(model) as source, _scratch() as scratch, _paused_gc():
+        destination = _destination(source, output, in_place) or scratch / "model.onnx"
+        recipe = Recipe(source.path, destination, stages, fix_shapes or {}, external_data)
+        if verify:
+            shapes = {**(input_shapes or {}), **recipe.fix_shapes}
+            verifier = _verifier(source.path, shapes, samples)
+            attempt, verification, rolled_back = cook_verified(recipe, verifier, clock)
+        else:
+            attempt, rolled_back = cook(recipe, Journal(), clock), ()
+            verification = Verification("skipped", reason="verification was switched off")
+        attempt.draft.publish()
+        clock.stop()
+        path = None if destination.is_relative_to(scratch) else destination
+        report = _report(source, path, attempt, verification, rolled_back, clock)
+        return Result(source.restore(destination), path, report)
+
+
+def plan(model: ModelLike, *, only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[RuleUse, ...]:
+    """Return what `optimize` would rewrite, without writing or running anything.
+
+    Raises:
+        FuseOnnxError: its message is one line that names the model and the cure.
+    """
+    journal = Journal()
+    with opened(model) as source, _paused_gc():
+        pipeline.run(load(source.path).model, _select(only, skip, ()), journal, analyse=annotate)
+    return journal.uses()
+
+
+def _select(only: Sequence[str], skip: Sequence[str], extra_rules: Sequence[ExtraRule]) -> tuple[Stage, ...]:
+    known = all_steps()
+    for name in (*only, *skip):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else "'fuseonnx rules' lists them"
+            raise OptionError(f"no rule is called '{name}'; {hint}")
+    wanted = (set(only) or set(known)) - set(skip)
+    extra = tuple(rule if isinstance(rule, Rule | GraphPass) else as_graph_pass(rule) for rule in extra_rules)
+    chosen = [Stage(stage.name, _wanted(stage.steps, wanted)) for stage in STAGES]
+    return tuple(stage for stage in (Stage("extra", extra), *chosen) if stage.steps)
+
+
+def _wanted(steps: Sequence[Step], names: set[str]) -> tuple[Step, ...]:
+    return tuple(step for step in steps if step.name in names)
+
+
+def _destination(source: Source, output: str | Path | None, in_place: bool) -> Path | None:
+    if in_place and (output is not None or not source.on_disk):
+        raise OptionError("in place means over the model's own file: give a path, and no output")
+    if output is not None:
+        destination = Path(output)
+        if source.on_disk and destination.resolve() == source.path.resolve():
+            raise ModelSaveError(f"{destination}: would overwrite the model; use --in-place if that is meant")
+        return destination
+    if not source.on_disk:
+        return None
+    return source.path if in_place else source.path.with_suffix(".opt.onnx")
+
+
+def _verifier(original: Path, shapes: Mapping[str, Sequence[int]], samples: str | Path | None) -> Verifier:
+    proto, _ = read_weightless(original)
+    return Verifier(original, graph_of=proto, shapes=shapes, samples=Path(samples) if samples else None)
+
+
+def _report(
+    source: Source,
+    path: Path | None,
+    attempt: Attempt,
+    verification: Verification,
+    rolled_back: tuple[RolledBack, ...],
+    clock: _Clock,
+) -> Report:
+    return Report(
+        source=source.name,
+        output=str(path) if path else None,
+        fuseonnx_version=fuseonnx.__version__,
+        source_sha256=attempt.sha256,
+        before=attempt.before,
+        after=attempt.after,
+        rules=attempt.journal.uses(),
+        skipped_folds=attempt.journal.skipped_folds(FOLD_CONSTANTS.name),
+        rolled_back=rolled_back,
+        verification=verification,
+        seconds=clock.seconds,
+    )
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="fuseonnx-") as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _paused_gc() -> Iterator[None]:
+    """Pause the cyclic garbage collector: a graph is one large cycle that it would scan again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -47,7 +47,8 @@ def optimize_one(job: Job, settings: Settings, on_progress: Callable[[str], None
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        result = optimize(job.source, job.output, on_progress=on_progress, **vars(settings))
+        output = None if settings.in_place else job.output
+        result = optimize(job.source, output, on_progress=on_progress, **vars(settings))
     return result.report
 
 

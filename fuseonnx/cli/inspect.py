@@ -29,7 +29,11 @@ def inspect(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what a model takes, gives, holds and costs, and what `optimize` would rewrite."""
+    """Show what a model is, and what would be rewritten.
+
+    Lists its inputs and outputs, operators, biggest weights, an estimate of what a run costs, and how often
+    each rewrite would apply (a dry run: nothing is written).
+    """
     from fuseonnx.cli.shapes import parse_shapes
 
     with one_line_errors(str(model), debug=debug):

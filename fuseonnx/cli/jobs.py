@@ -38,17 +38,21 @@ def plan_jobs(inputs: Sequence[Path], output: str | None, *, in_place: bool) -> 
     sources = list(dict.fromkeys(found for path in inputs for found in _sources(path)))
     if in_place:
         return [Job(source, source) for source, _ in sources]
+    jobs = [Job(source, _result_path(source, inside, inputs, output)) for source, inside in sources]
+    _check_distinct(jobs)
+    return jobs
+
+
+def _result_path(source: Path, inside: Path, inputs: Sequence[Path], output: str | None) -> Path:
     if output is None:
-        return [Job(source, source.with_name(_result_name(source))) for source, _ in sources]
+        return source.with_suffix(_SUFFIX)
     target = Path(output)
     if is_batch(inputs):
         if target.is_file() or target.suffix == ".onnx":
             raise OptionError(f"-o {output}: one file cannot take the results of several; name a folder")
     elif not target.is_dir() and not output.endswith(("/", os.sep)):
-        return [Job(sources[0][0], target)]
-    jobs = [Job(source, target / inside.parent / _result_name(source)) for source, inside in sources]
-    _check_distinct(jobs)
-    return jobs
+        return target
+    return target / inside.with_suffix(_SUFFIX)
 
 
 def is_batch(inputs: Sequence[Path]) -> bool:
@@ -76,10 +80,6 @@ def _is_result(path: Path) -> bool:
 def _is_hidden(path: Path) -> bool:
     """Whether it lies in a hidden folder, as unfinished results do."""
     return any(part.startswith(".") for part in path.parts)
-
-
-def _result_name(source: Path) -> str:
-    return (source.stem if source.suffix == ".onnx" else source.name) + _SUFFIX
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:

@@ -24,7 +24,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, 
 
 
 def optimize(  # noqa: PLR0913, PLR0917
-    inputs: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Models, or folders of them.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="MODEL", help="Models, or folders of them.")],
     output: Annotated[
         str | None,
         typer.Option(
@@ -63,7 +63,7 @@ def optimize(  # noqa: PLR0913, PLR0917
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Rewrite models into faster ones that give the same answers, and say what was done.
+    """Make models faster without changing their answers.
 
     Every result is compared with its original on onnxruntime before it is written; a rewrite that changed the
     answers is rolled back and named. Folders are searched for *.onnx, earlier results (*.opt.onnx) left out.

@@ -10,7 +10,7 @@ from fuseonnx.cli.console import one_line_errors, print_sections
 
 
 def rules() -> None:
-    """List the rewrites in the order in which they run."""
+    """List the rewrites, in the order in which they run."""
     with one_line_errors("rules", debug=False):
         from fuseonnx.markdown import Section
         from fuseonnx.passes import STAGES
@@ -21,7 +21,7 @@ def rules() -> None:
                 Section(
                     stage.name,
                     ("rule", "what it does"),
-                    tuple((step.name, step.doc.partition("\n")[0]) for step in stage.steps),
+                    tuple((step.name, _first_paragraph(step.doc)) for step in stage.steps),
                     "ll",
                 )
                 for stage in STAGES
@@ -39,6 +39,10 @@ def explain(rule: Annotated[str, typer.Argument(metavar="RULE", help="Name of a 
         if rule not in docs:
             raise OptionError(f"unknown rule '{rule}'; {_closest(rule, list(docs))}")
         typer.echo(f"{rule}\n\n{docs[rule]}")
+
+
+def _first_paragraph(doc: str) -> str:
+    return " ".join(doc.partition("\n\n")[0].split())
 
 
 def _closest(name: str, known: list[str]) -> str:

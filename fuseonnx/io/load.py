@@ -75,6 +75,16 @@ def load(path: Path) -> Loaded:
     return Loaded(path, model, signature, sha256)
 
 
+def signature_of(model: ir.Model) -> Signature:
+    """Return the signature of a model that did not come from a file."""
+    return Signature(
+        tuple(ir.serde.serialize_value(value) for value in model.graph.inputs),
+        tuple(ir.serde.serialize_value(value) for value in model.graph.outputs),
+        sparse_initializers=(),
+        external_files=frozenset(),
+    )
+
+
 def read_weightless(path: Path) -> tuple[onnx.ModelProto, str]:
     """Return the model without payloads of 4 KiB or more, and the SHA-256 of the file.
 

@@ -93,7 +93,9 @@ def _only_declared_value_info(model: ir.Model) -> Iterator[None]:
     """Give values the type and shape that the source declares for their name, and no others."""
     known: list[tuple[ir.Value, ir.TypeProtocol | None, ir.Shape | None]] = []
     for graph in all_graphs(model):
-        declared = graph.meta.get(DECLARED, {})
+        declared = graph.meta.get(DECLARED)
+        if declared is None:  # a model that did not come from a file declares what its values say
+            continue
         outputs = [value for node in graph for value in node.outputs]
         for value in (*graph.inputs, *graph.initializers.values(), *outputs):
             known.append((value, value.type, value.shape))

@@ -11,7 +11,8 @@ import onnx
 
 from fuseonnx.errors import BackendError
 from fuseonnx.report import OutputDifference, Verification
-from fuseonnx.runtime.reference import Reference, Run, Signature, build_reference
+from fuseonnx.runtime.noise import Run
+from fuseonnx.runtime.reference import Reference, Signature, build_reference
 from fuseonnx.runtime.session import open_session, run
 from fuseonnx.runtime.values import Difference, judge, leaves, mismatch
 

@@ -118,10 +118,10 @@ def test_sizes_are_searched_until_the_model_runs(tmp_path: Path) -> None:
 
 
 def test_lengths_that_depend_on_each_other_are_found(tmp_path: Path) -> None:
-    """A cache: `total` must be `past` + `seq`, which no name says; all ones would run but show nothing."""
+    """As with a cache: `total` must be `past` + `seq`, which no name says."""
     nodes = [
         helper.make_node("Concat", ["past", "new"], ["all"], axis=1),
-        helper.make_node("Mul", ["all", "mask"], ["y"]),
+        helper.make_node("Concat", ["all", "mask"], ["y"], axis=0),
     ]
     inputs = [value("past", ["n", "past"]), value("new", ["n", "seq"]), value("mask", ["n", "total"])]
     proto = model(nodes, [*inputs, value("ids", ["n", "seq"], INT64)])

@@ -1,0 +1,139 @@
+"""One run from the source to a draft of the artifact, and the search for the rewrite that made one wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import fuseonnx
+from fuseonnx.analysis.shapes import annotate
+from fuseonnx.analysis.stats import graph_stats
+from fuseonnx.core import pipeline
+from fuseonnx.core.journal import Application, Journal
+from fuseonnx.core.rule import Stage
+from fuseonnx.errors import RewriteError
+from fuseonnx.io.freeze import freeze
+from fuseonnx.io.load import Loaded, load
+from fuseonnx.io.save import Draft, write_draft
+from fuseonnx.report import GraphStats, RolledBack, Verification
+from fuseonnx.runtime.verify import Verifier
+
+_MAX_ROLLBACKS_PER_RULE = 3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what the artifact will be; cooking it twice gives the same bytes."""
+
+    source: Path
+    destination: Path
+    stages: Sequence[Stage]
+    fix_shapes: Mapping[str, Sequence[int]]
+    external_data: bool
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A draft, and how it came about."""
+
+    draft: Draft
+    journal: Journal
+    sha256: str
+    before: GraphStats
+    after: GraphStats
+
+
+def cook(
+    recipe: Recipe, journal: Journal, on_progress: Callable[[str], None] = lambda _stage: None
+) -> Attempt:
+    """Load the source, rewrite it as far as `journal` admits, and write a draft.
+
+    Raises:
+        ModelLoadError, ModelSaveError, RewriteError: see `load`, `write_draft` and `pipeline.run`.
+    """
+    on_progress("load")
+    loaded = load(recipe.source)
+    before = graph_stats(loaded.model, _file_bytes(recipe.source, loaded.signature.external_files))
+    loaded = freeze(loaded, recipe.fix_shapes)
+    pipeline.run(loaded.model, recipe.stages, journal, analyse=annotate, on_stage=on_progress)
+    _sign(loaded, journal)
+    on_progress("save")
+    draft = write_draft(
+        loaded.model, loaded.signature, recipe.destination, external_data=recipe.external_data
+    )
+    after = graph_stats(loaded.model, sum(file.stat().st_size for file in draft.folder.iterdir()))
+    return Attempt(draft, journal, loaded.sha256, before, after)
+
+
+def cook_verified(
+    recipe: Recipe, verifier: Verifier, on_progress: Callable[[str], None] = lambda _stage: None
+) -> tuple[Attempt, Verification, tuple[RolledBack, ...]]:
+    """Cook, compare with the original, and roll back by name each rewrite that changes the answers.
+
+    Raises:
+        RewriteError: the artifact is wrong even without any rewrite.
+    """
+    denied: set[Application] = set()
+    rolled_back: list[RolledBack] = []
+    while True:
+        attempt = cook(recipe, Journal(denied=frozenset(denied)), on_progress)
+        on_progress("verify")
+        verification = _judged(attempt, verifier)
+        if verification.status != "failed":
+            return attempt, verification, tuple(rolled_back)
+        attempt.draft.discard()
+        on_progress("find the wrong rewrite")
+        guilty = _guilty(recipe, verifier, frozenset(denied), attempt.journal.applied)
+        if guilty is None:
+            raise RewriteError(
+                f"{recipe.source}: the answers differ even without any rewrite ({verification.reason}); "
+                "give real data with --inputs, or use --no-verify"
+            )
+        rolled_back.append(RolledBack(guilty.rule, guilty.at, verification.reason))
+        denied.add(guilty)
+        if sum(back.rule == guilty.rule for back in rolled_back) >= _MAX_ROLLBACKS_PER_RULE:
+            denied.update(each for each in attempt.journal.applied if each.rule == guilty.rule)
+
+
+def _guilty(
+    recipe: Recipe, verifier: Verifier, denied: frozenset[Application], applied: Sequence[Application]
+) -> Application | None:
+    """Return the first application after which the answers differ, or None if they do before any.
+
+    Bisects over the number of applications: runs are deterministic, so a limit replays a prefix of the run.
+    """
+    passes, fails = -1, len(applied)
+    while fails - passes > 1:
+        limit = (passes + fails) // 2
+        attempt = cook(recipe, Journal(limit=limit, denied=denied))
+        failed = _judged(attempt, verifier).status == "failed"
+        attempt.draft.discard()
+        passes, fails = (passes, limit) if failed else (limit, fails)
+    return applied[fails - 1] if fails else None
+
+
+def _judged(attempt: Attempt, verifier: Verifier) -> Verification:
+    try:
+        return verifier.compare(attempt.draft.path)
+    except BaseException:
+        attempt.draft.discard()
+        raise
+
+
+def _sign(loaded: Loaded, journal: Journal) -> None:
+    """Note in the model's metadata what was done; a model that nothing was done to keeps what it says."""
+    if journal.applied:
+        fired = {use.name: use.fired for use in journal.uses() if use.fired}
+        loaded.model.metadata_props.update(
+            {
+                "fuseonnx.version": fuseonnx.__version__,
+                "fuseonnx.source_sha256": loaded.sha256,
+                "fuseonnx.rules": json.dumps(fired, sort_keys=True),
+            }
+        )
+
+
+def _file_bytes(path: Path, external_files: frozenset[str]) -> int:
+    return path.stat().st_size + sum((path.parent / name).stat().st_size for name in external_files)

@@ -1,0 +1,162 @@
+"""The command line as a process of its own: kills, interrupts, pipes, terminals, and what it imports."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+COMMAND = [sys.executable, "-m", "fuseonnx"]
+PATIENCE = 120.0  # seconds until a process that hangs fails its test
+
+
+def _start(*arguments: object) -> subprocess.Popen[str]:
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _drafts(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob(".*") if path.is_dir()]
+
+
+def _wait_for_draft(process: subprocess.Popen[str], folder: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not _drafts(folder):
+        assert process.poll() is None, f"ended before it wrote anything: {process.communicate()}"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def big_model(tmp_path: Path, write_model: Any) -> Path:
+    """A model of 5 MB whose verification takes a while."""
+    path: Path = write_model(tmp_path / "model.onnx", blocks=8, channels=128)
+    return path
+
+
+def test_kill_leaves_the_old_output_and_the_input_whole(big_model: Path, snapshot: Any) -> None:
+    output = big_model.with_name("model.opt.onnx")
+    output.write_bytes(b"the result of an earlier run")
+    before = snapshot(big_model.parent)
+    process = _start("optimize", big_model)
+    _wait_for_draft(process, big_model.parent)
+    process.kill()
+    process.communicate()
+    after = snapshot(big_model.parent)
+    assert {name: after[name] for name in before} == before
+    assert _start("optimize", big_model, "--no-verify").wait(PATIENCE) == 0
+    assert snapshot(big_model.parent).keys() == {"model.onnx", "model.opt.onnx"}
+    onnx.checker.check_model(output)
+
+
+@pytest.mark.parametrize("delay", [0.4, 0.8, 1.2, 1.6])
+def test_kill_at_any_moment_leaves_no_part_of_a_file(delay: float, big_model: Path, snapshot: Any) -> None:
+    before = snapshot(big_model.parent)
+    process = _start("optimize", big_model)
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+    assert snapshot(big_model.parent)["model.onnx"] == before["model.onnx"]
+    output = big_model.with_name("model.opt.onnx")
+    if output.exists():
+        onnx.checker.check_model(output)
+
+
+def test_kill_in_place_leaves_the_model_whole(big_model: Path, snapshot: Any) -> None:
+    before = snapshot(big_model.parent)
+    process = _start("optimize", big_model, "--in-place")
+    _wait_for_draft(process, big_model.parent)
+    process.kill()
+    process.communicate()
+    assert snapshot(big_model.parent)["model.onnx"] == before["model.onnx"]
+
+
+@pytest.mark.parametrize("batch", [False, True], ids=["one model", "batch"])
+def test_interrupt_is_one_line_and_leaves_nothing(batch: bool, big_model: Path, snapshot: Any) -> None:
+    before = snapshot(big_model.parent)
+    process = _start("optimize", big_model.parent if batch else big_model)
+    _wait_for_draft(process, big_model.parent)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stdout, stderr) == (130, "", "error: interrupted\n")
+    assert snapshot(big_model.parent) == before
+
+
+def test_pipe_has_no_colours_and_cuts_no_names(tmp_path: Path, write_model: Any) -> None:
+    name = "/decoder/" + "/".join(f"layers.{i}" for i in range(15)) + "/output"
+    model = write_model(tmp_path / "model.onnx", output=name)
+    for command in ("optimize", "inspect"):
+        shown = subprocess.run([*COMMAND, command, str(model)], capture_output=True, text=True, check=True)
+        assert name in shown.stdout
+        assert "\x1b" not in shown.stdout
+        assert shown.stderr == ""
+
+
+def test_terminal_of_80_columns_shows_whole_names(tmp_path: Path, write_model: Any) -> None:
+    name = "/decoder/" + "/".join(f"layers.{i}" for i in range(15)) + "/output"
+    model = write_model(tmp_path / "model.onnx", output=name)
+    for command in ("optimize", "inspect"):
+        lines = _on_terminal([*COMMAND, command, str(model)], columns=80)
+        assert max(map(len, lines)) <= 80
+        letters = "".join(lines).replace(" ", "")
+        assert "…" not in letters
+        assert all(part in letters for part in name.split("/"))
+
+
+def _on_terminal(command: list[str], columns: int) -> list[str]:
+    """Run a command with stdout on a terminal; return its lines without colour codes."""
+    parent, child = pty.openpty()
+    termios.tcsetwinsize(child, (40, columns))
+    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR")}
+    process = subprocess.Popen(command, stdout=child, env={**environment, "TERM": "xterm"})
+    os.close(child)
+    text = "".join(iter(_reader(parent), ""))
+    os.close(parent)
+    assert process.wait(PATIENCE) == 0
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).splitlines()
+
+
+def _reader(descriptor: int) -> Callable[[], str]:
+    def read() -> str:
+        try:
+            return os.read(descriptor, 65536).decode(errors="replace")
+        except OSError:  # the other end is closed
+            return ""
+
+    return read
+
+
+def test_reader_that_stops_early_is_no_error(tmp_path: Path, write_model: Any) -> None:
+    process = _start("optimize", write_model(tmp_path / "model.onnx"), "--json")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["optimize", "--help"], ["inspect", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "fuseonnx", *arguments]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
+    assert "typer" in imported
+    assert not imported & {"numpy", "onnx", "onnx_ir", "onnxruntime", "rich.console", "torch", "tensorflow"}
+
+
+def test_version() -> None:
+    import fuseonnx
+
+    shown = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, check=True)
+    assert shown.stdout == f"fuseonnx {fuseonnx.__version__}\n"
