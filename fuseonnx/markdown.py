@@ -138,7 +138,7 @@ def _verification(verification: Verification) -> Section:
     rows = tuple(
         (
             output.name,
-            output.dtype,
+            output.dtype.removeprefix("tensor(").removesuffix(")"),
             f"{output.max_abs:.1e}",
             f"{output.mean_abs:.1e}",
             f"{output.relative:.1e}",

@@ -82,7 +82,8 @@ def print_sections(heading: str, sections: Iterable[Section]) -> None:
     for section in sections:
         console.print()
         console.print(Text(section.title, "bold white on red" if section.alarm else "bold cyan"))
-        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        table.show_header = any(section.columns)
         for name, letter in zip(section.columns, section.align, strict=True):
             table.add_column(name, justify="right" if letter == "r" else "left", overflow="fold")
         for row in section.rows:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +18,8 @@ from fuseonnx.cli.optimize import DebugOption, JsonOption
 if TYPE_CHECKING:
     from fuseonnx.cli.inspection import Inspection, Port
     from fuseonnx.markdown import Section
+
+_METADATA_WIDTH = 40
 
 
 def inspect(
@@ -55,7 +57,7 @@ def _sections(inspection: Inspection) -> Iterator[Section]:
         ("IR version", str(inspection.ir_version)),
         ("producer", f"{inspection.producer_name} {inspection.producer_version}".strip()),
         ("file", human_bytes(inspection.stats.file_bytes)),
-        *inspection.metadata.items(),
+        *((key, _shortened(text)) for key, text in inspection.metadata.items()),
     )
     yield Section("Model", ("", ""), tuple(fact for fact in facts if fact[1]), "ll")
     for title, ports in (("Inputs", inspection.inputs), ("Outputs", inspection.outputs)):
@@ -64,7 +66,7 @@ def _sections(inspection: Inspection) -> Iterator[Section]:
     operators = tuple((op, str(count)) for op, count in inspection.stats.ops.items())
     yield Section("Operators", ("operator", "nodes"), operators, "lr")
     weights = tuple(
-        (weight.name, weight.dtype, "x".join(map(str, weight.shape)), human_bytes(weight.nbytes))
+        (weight.name, weight.dtype, _dims(weight.shape), human_bytes(weight.nbytes))
         for weight in inspection.biggest_weights
     )
     if weights:
@@ -75,8 +77,18 @@ def _sections(inspection: Inspection) -> Iterator[Section]:
 
 
 def _port_row(port: Port) -> tuple[str, str, str]:
-    shape = "any rank" if port.shape is None else "x".join(map(str, port.shape)) or "scalar"
+    shape = "any rank" if port.shape is None else _dims(port.shape)
     return port.name, port.type, f"{shape}, optional" if port.optional else shape
+
+
+def _dims(shape: Iterable[int | str]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def _shortened(text: str) -> str:
+    """Return the first line or what fits on one."""
+    line = text.strip().partition("\n")[0][:_METADATA_WIDTH]
+    return line if line == text.strip() else f"{line}... ({len(text):,} characters)"
 
 
 def _cost(inspection: Inspection) -> Section:
@@ -91,7 +103,7 @@ def _cost(inspection: Inspection) -> Section:
         ("bytes read and written in a run, estimated", human_bytes(cost.bytes_moved)),
     )
     notes = [
-        f"{name} is counted as {'x'.join(map(str, shape))}; --input-shape {name}=... counts another size"
+        f"{name} is counted as {_dims(shape)}; --input-shape {name}=... counts another size"
         for name, shape in cost.assumed.items()
     ]
     if cost.uncounted:

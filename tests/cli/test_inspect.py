@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import onnx
 from onnx import TensorProto, helper
 
 
@@ -47,10 +46,10 @@ def test_table(tmp_path: Path, run_cli: Any, write_model: Any) -> None:
     result = run_cli("inspect", write_model(tmp_path / "model.onnx", batch="N"))
     assert result.exit_code == 0, result.output
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert ["x", "float32", "Nx4x8x8"] in lines
+    assert ["x", "float32", "[N,", "4,", "8,", "8]"] in lines
     assert ["BatchNormalization", "2"] in lines
     assert ["fold_batchnorm_into_conv", "2"] in lines
-    assert "x is counted as 1x4x8x8" in result.stdout
+    assert "x is counted as [1, 4, 8, 8]" in result.stdout
 
 
 def test_ports_that_are_not_plain_tensors(tmp_path: Path, run_cli: Any) -> None:

@@ -109,9 +109,8 @@ def test_terminal_of_80_columns_shows_whole_names(tmp_path: Path, write_model: A
     for command in ("optimize", "inspect"):
         lines = _on_terminal([*COMMAND, command, str(model)], columns=80)
         assert max(map(len, lines)) <= 80
-        letters = "".join(lines).replace(" ", "")
-        assert "…" not in letters
-        assert all(part in letters for part in name.split("/"))
+        first_column = "".join(line.split()[0] for line in lines if line and not line.startswith(" "))
+        assert name in first_column
 
 
 def _on_terminal(command: list[str], columns: int) -> list[str]:
