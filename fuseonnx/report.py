@@ -1,9 +1,10 @@
-"""What `optimize` did to a model, as plain dataclasses: the one source for the table, the JSON and the Markdown."""
+"""What `optimize` did to a model, as dataclasses: the one source of the tables, the JSON and the Markdown."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -53,9 +54,10 @@ class RolledBack:
 class OutputDifference:
     """How far one output of the artifact is from the original's, over all runs of a verification.
 
-    Differences are absolute, in the output's own unit. `relative` is `max_abs` divided by the largest
-    magnitude of the original's output. `noise_floor` is how far the original itself moves under valid
-    float re-evaluations; `allowed` is the `max_abs` up to which the output passes.
+    `max_abs` is the difference, in the output's own unit, at the element that comes nearest to what it is
+    allowed, or exceeds it most; `relative` is that difference divided by the largest magnitude of the
+    original's output, `noise_floor` how far the original itself moves there under valid float re-evaluations,
+    and `allowed` the difference up to which it passes. `dtype` is onnxruntime's name, such as `tensor(float)`.
     """
 
     name: str
@@ -100,9 +102,24 @@ class Report:
     """Stage name to wall-clock seconds."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON-ready dictionaries and lists."""
-        return dataclasses.asdict(self)
+        """Return the report as dictionaries and lists that any JSON parser reads back."""
+        return {name: _json_ready(value) for name, value in dataclasses.asdict(self).items()}
 
     def to_json(self, indent: int | None = 2) -> str:
         """Return the report as a JSON document."""
-        return json.dumps(self.to_dict(), indent=indent, allow_nan=True)
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    def to_markdown(self) -> str:
+        """Return the report as Markdown, with the tables that the command line prints."""
+        from fuseonnx.markdown import report_to_markdown
+
+        return report_to_markdown(self)
+
+
+def _json_ready(value: Any) -> Any:
+    """Return `value` with infinities and NaN, which JSON lacks, as strings."""
+    if isinstance(value, dict):
+        return {key: _json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_ready(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,31 +11,38 @@ import onnx
 import onnx_ir as ir
 
 from fuseonnx.core.graph import all_graphs
-from fuseonnx.io.proto import weightless_proto
 
 _INFERRED_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+_MAX_PROPAGATED_BYTES = 1 << 10
+_IS_ANNOTATED = "fuseonnx.annotated"
 
 
-def annotate(model: ir.Model) -> None:
+def annotate(model: ir.Model) -> bool:
     """Set `.type` and `.shape` of the values of `model` as far as onnx can infer them.
 
     What the file declares for the values inside the graph is not believed, because it is often stale: only
-    graph inputs, initializers and the outputs of operators that onnx does not know count. Dims named `?` are
-    unrelated unknowns.
+    graph inputs, initializers and the outputs of operators that onnx does not know count. Dims without a
+    proper name (Paddle's `?`, onnx's own `unk__1`) are unrelated unknowns.
+
+    Returns:
+        Whether more is known than before.
     """
-    proto, _ = weightless_proto(model)
-    _forget_stale(proto.graph)
+    if _IS_ANNOTATED not in model.meta:
+        _forget_declared_shapes(model)
+        model.meta[_IS_ANNOTATED] = True
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(_proto_to_infer(model), data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
-        return
+        return False
     known = {info.name: info for info in _value_infos(inferred.graph)}
+    learned = False
     for graph in all_graphs(model):
         for node in graph:
             for value in node.outputs:
                 info = known.get(value.name or "")
-                if info is not None:
-                    _note(value, info)
+                if info is not None and static_shape(value) is None:
+                    learned |= _note(value, info)
+    return learned
 
 
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
@@ -50,21 +57,51 @@ def rank(value: ir.Value | None) -> int | None:
     return None if value is None or value.shape is None else value.shape.rank()
 
 
-def _forget_stale(graph: onnx.GraphProto) -> None:
-    """Drop every declared type that onnx infers itself, and the dims that Paddle calls `?`."""
-    foreign = {name for node in graph.node if node.domain not in _INFERRED_DOMAINS for name in node.output}
-    kept = [info for info in graph.value_info if info.name in foreign]
-    del graph.value_info[:]
-    graph.value_info.extend(kept)
-    for output in graph.output:
-        if output.name not in foreign:
-            output.ClearField("type")
-    for info in graph.input:
+def _forget_declared_shapes(model: ir.Model) -> None:
+    for graph in all_graphs(model):
+        for node in graph:
+            if node.domain in _INFERRED_DOMAINS:
+                for value in node.outputs:
+                    value.shape = None
+
+
+def _proto_to_infer(model: ir.Model) -> onnx.ModelProto:
+    """Return what inference reads: signature, nodes, and of the weights the small ones with their data."""
+    proto = onnx.ModelProto(ir_version=model.ir_version)
+    for domain, version in model.opset_imports.items():
+        proto.opset_import.add(domain=domain, version=version)
+    _add_inputs(proto.graph, model.graph)
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and not value.is_graph_input():
+            if tensor.nbytes <= _MAX_PROPAGATED_BYTES:
+                ir.serde.serialize_tensor_into(proto.graph.initializer.add(), tensor)
+            else:
+                ir.serde.serialize_value_into(proto.graph.input.add(), value)
+    for node in model.graph:
+        ir.serde.serialize_node_into(proto.graph.node.add(), node)
+        if node.domain not in _INFERRED_DOMAINS:
+            for value in node.outputs:
+                ir.serde.serialize_value_into(proto.graph.value_info.add(), value)
+    for value in model.graph.outputs:
+        proto.graph.output.add(name=value.name)
+    for function in model.functions.values():
+        ir.serde.serialize_function_into(proto.functions.add(), function)
+    return proto
+
+
+def _add_inputs(proto: onnx.GraphProto, graph: ir.Graph) -> None:
+    for value in graph.inputs:
+        ir.serde.serialize_value_into(proto.input.add(), value)
+    for info in proto.input:
         for dim in info.type.tensor_type.shape.dim:
-            if not dim.dim_param.isidentifier() and not dim.HasField("dim_value"):
+            if not _is_symbol(dim.dim_param):
                 dim.ClearField("dim_param")
-    for body in _bodies(graph):
-        _forget_stale(body)
+
+
+def _is_symbol(name: str) -> bool:
+    """Whether a dim's name means the same dim wherever it stands."""
+    return name.isidentifier() and not name.startswith("unk__")
 
 
 def _bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -75,13 +112,22 @@ def _bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
             yield from attribute.graphs
 
 
-def _note(value: ir.Value, info: onnx.ValueInfoProto) -> None:
+def _note(value: ir.Value, info: onnx.ValueInfoProto) -> bool:
+    """Note what inference says of a value; return whether it adds a rank or a dim to what was known."""
+    before = _known_dims(value.shape)
     type_ = ir.serde.deserialize_type_proto_for_type(info.type)
     if type_ is not None:
         value.type = type_
     shape = ir.serde.deserialize_type_proto_for_shape(info.type)
     if shape is not None:
-        value.shape = shape
+        value.shape = ir.Shape(
+            [dim if isinstance(dim, int) or _is_symbol(str(dim)) else None for dim in shape]
+        )
+    return _known_dims(value.shape) != before
+
+
+def _known_dims(shape: ir.Shape | None) -> tuple[int | None, ...] | None:
+    return None if shape is None else tuple(dim if isinstance(dim, int) else None for dim in shape)
 
 
 def _value_infos(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:

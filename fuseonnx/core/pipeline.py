@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
@@ -21,59 +22,88 @@ def run(
     stages: Sequence[Stage],
     journal: Journal,
     *,
-    analyse: Callable[[ir.Model], None],
+    analyse: Callable[[ir.Model], bool],
     on_stage: Callable[[str], None] = lambda _name: None,
 ) -> None:
-    """Rewrite `model` in place, stage by stage, and over again until a whole round changes nothing.
+    """Rewrite `model` in place, stage by stage, and over again until nothing changes.
 
     Args:
         model: the model.
         stages: the steps in their order.
         journal: receives what happened, and says what may not.
-        analyse: refreshes the facts that rules read (shapes), before each round.
+        analyse: refreshes the facts that rules read (shapes); returns whether more is known than before.
         on_stage: told the name of each stage as it begins.
 
     Raises:
         RewriteError: the steps do not come to rest, or one of them broke the graph.
     """
+    on_stage("analyse")
+    analyse(model)
+    analysed_at = len(journal.applied)
+    plan = [(stage.name, _batches(stage.steps)) for stage in stages]
     for _ in range(_MAX_ROUNDS):
         at_start = len(journal.applied)
-        on_stage("analyse")
-        analyse(model)
-        for stage in stages:
-            on_stage(stage.name)
-            _run_stage(model, stage, journal)
-        if len(journal.applied) == at_start:
+        for name, batches in plan:
+            on_stage(name)
+            _run_stage(model, batches, journal)
+        if len(journal.applied) > at_start:
+            continue
+        if len(journal.applied) == analysed_at:
             return
+        on_stage("analyse")
+        if not analyse(model):
+            return
+        analysed_at = len(journal.applied)
+        for _, batches in plan:
+            for batch in batches:
+                batch.settled_at = None
     raise RewriteError(f"rewriting does not come to rest after {_MAX_ROUNDS} rounds; please report the model")
 
 
-def _run_stage(model: ir.Model, stage: Stage, journal: Journal) -> None:
+@dataclass
+class _Batch:
+    """Rules that share one worklist, or one graph pass."""
+
+    steps: list[Step]
+    settled_at: int | None = None
+    """Length of the journal when the batch last had nothing more to do."""
+
+    def run(self, model: ir.Model, journal: Journal) -> None:
+        before = len(journal.applied)
+        if self.settled_at == before:
+            return
+        rules = [step for step in self.steps if isinstance(step, Rule)]
+        if rules:
+            Rewriter(model, rules, journal, Names(model)).run()
+        for step in self.steps:
+            if isinstance(step, GraphPass):
+                step.run(model, journal)
+        changed = len(journal.applied) > before
+        if changed:
+            _check(model, journal, before)
+        if rules or not changed:
+            self.settled_at = len(journal.applied)
+
+
+def _batches(steps: Sequence[Step]) -> list[_Batch]:
+    """Group neighbouring rules; a graph pass stands alone."""
+    batches: list[_Batch] = []
+    for step in steps:
+        if isinstance(step, Rule) and batches and isinstance(batches[-1].steps[-1], Rule):
+            batches[-1].steps.append(step)
+        else:
+            batches.append(_Batch([step]))
+    return batches
+
+
+def _run_stage(model: ir.Model, batches: Sequence[_Batch], journal: Journal) -> None:
     for _ in range(_MAX_ROUNDS):
         at_start = len(journal.applied)
-        for steps in _batches(stage.steps):
-            before = len(journal.applied)
-            if isinstance(steps[0], GraphPass):
-                steps[0].run(model, journal)
-            else:
-                Rewriter(
-                    model, [rule for rule in steps if isinstance(rule, Rule)], journal, Names(model)
-                ).run()
-            if len(journal.applied) > before:
-                _check(model, journal, before)
+        for batch in batches:
+            batch.run(model, journal)
         if len(journal.applied) == at_start:
             return
-
-
-def _batches(steps: Sequence[Step]) -> list[list[Step]]:
-    """Group neighbouring rules, which share one worklist; a graph pass stands alone."""
-    batches: list[list[Step]] = []
-    for step in steps:
-        if isinstance(step, Rule) and batches and isinstance(batches[-1][0], Rule):
-            batches[-1].append(step)
-        else:
-            batches.append([step])
-    return batches
+    raise RewriteError(f"rewriting does not come to rest after {_MAX_ROUNDS} rounds; please report the model")
 
 
 def _check(model: ir.Model, journal: Journal, before: int) -> None:

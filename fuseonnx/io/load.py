@@ -57,10 +57,10 @@ def load(path: Path) -> Loaded:
             or refers to external data that is missing or lies outside its folder.
     """
     proto, sha256 = read_weightless(path)
-    _check_versions(proto, path)
-    external_files = _resolve_external_data(proto, path)
-    signature = _take_signature(proto, external_files)
     try:
+        _check_versions(proto, path)
+        external_files = _resolve_external_data(proto, path)
+        signature = _take_signature(proto, external_files)
         with _quiet_onnx_ir():
             model = ir.from_proto(proto)
     except (ir.serde.SerdeError, ValueError, TypeError, NotImplementedError) as error:
@@ -103,7 +103,7 @@ def read_weightless(path: Path) -> tuple[onnx.ModelProto, str]:
         proto = onnx.ModelProto.FromString(lifted)
     except OSError as error:
         raise ModelLoadError(f"{path}: cannot be read: {error.strerror}") from error
-    except (WireError, DecodeError) as error:
+    except (WireError, DecodeError, RecursionError) as error:
         raise ModelLoadError(
             f"{path}: not an ONNX model, or truncated; export or download it again"
         ) from error

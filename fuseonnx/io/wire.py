@@ -204,6 +204,7 @@ def _splice_tensor(
     buffer: bytes, start: int, end: int, payload_of: Callable[[str], tuple[P, int]]
 ) -> Rope[P]:
     out: Rope[P] = Rope()
+    location = ""
     for item in _fields(buffer, start, end):
         if item.number == _EXTERNAL_DATA:
             key, value = (buffer[entry.value : entry.end] for entry in _fields(buffer, item.value, item.end))
@@ -211,6 +212,8 @@ def _splice_tensor(
                 location = value.decode()
         elif item.number != _DATA_LOCATION:
             out.add(buffer[item.start : item.end])
+    if not location:  # the marker is in a text of the tensor
+        return out
     payload, length = payload_of(location)
     out.add(_tag(_RAW_DATA, _BYTES) + _varint(length))
     out.add_payload(payload, length)
