@@ -27,7 +27,7 @@ def from_surgeon(graph: gs.Graph) -> onnx.ModelProto:
     """Return the model of a graph."""
     import onnx_graphsurgeon as gs
 
-    model = gs.export_onnx(graph.copy())
+    model: onnx.ModelProto = gs.export_onnx(graph.copy())
     model.ir_version = min(model.ir_version, 10)
     return model
 

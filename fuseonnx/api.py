@@ -69,7 +69,7 @@ class _Clock:
         self._stage, self._since = "", now
 
 
-def optimize(
+def optimize(  # noqa: PLR0913
     model: ModelLike,
     output: str | Path | None = None,
     *,
@@ -89,7 +89,7 @@ def optimize(
     Args:
         model: a path, the bytes of an ONNX file, `onnx.ModelProto`, `onnx_ir.Model` or
             `onnx_graphsurgeon.Graph`; never changed.
-        output: where to write the artifact; by default `model.opt.onnx` beside `model.onnx`, and nowhere for a
+        output: where to write the artifact; by default `model.opt.onnx` beside `model.onnx`, nowhere for a
             model in memory.
         only: names of the rules to run; by default all.
         skip: names of rules not to run.

@@ -55,7 +55,7 @@ def cook(
     """
     on_progress("load")
     loaded = load(recipe.source)
-    before = graph_stats(loaded.model, _file_bytes(recipe.source, loaded.signature.external_files))
+    before = graph_stats(loaded.model, loaded.file_bytes)
     loaded = freeze(loaded, recipe.fix_shapes)
     pipeline.run(loaded.model, recipe.stages, journal, analyse=annotate, on_stage=on_progress)
     _sign(loaded, journal)
@@ -133,7 +133,3 @@ def _sign(loaded: Loaded, journal: Journal) -> None:
                 "fuseonnx.rules": json.dumps(fired, sort_keys=True),
             }
         )
-
-
-def _file_bytes(path: Path, external_files: frozenset[str]) -> int:
-    return path.stat().st_size + sum((path.parent / name).stat().st_size for name in external_files)

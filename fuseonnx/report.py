@@ -56,8 +56,8 @@ class OutputDifference:
 
     `max_abs` is the difference, in the output's own unit, at the element that comes nearest to what it is
     allowed, or exceeds it most; `relative` is that difference divided by the largest magnitude of the
-    original's output, `noise_floor` how far the original itself moves there under valid float re-evaluations,
-    and `allowed` the difference up to which it passes. `dtype` is onnxruntime's name, such as `tensor(float)`.
+    original's output, `noise_floor` how far the original itself moves there under valid re-evaluations,
+    and `allowed` the difference up to which it passes. `dtype` is onnxruntime's name: `tensor(float)`…
     """
 
     name: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from fuseonnx.core.graph import all_graphs, remove_if_dead
+from fuseonnx.core.graph import all_graphs, nodes_in, remove_if_dead
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
 
@@ -35,7 +35,7 @@ def _uncalled(model: ir.Model) -> list[ir.OperatorIdentifier]:
     called: set[ir.OperatorIdentifier] = set()
     pending = [model.graph]
     while pending:
-        for node in pending.pop().all_nodes():
+        for node in nodes_in(pending.pop()):
             identifier = node.op_identifier()
             if identifier in model.functions and identifier not in called:
                 called.add(identifier)

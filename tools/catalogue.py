@@ -1,6 +1,6 @@
 """Write docs/rules.md, the catalogue of all rewrites, from their docstrings.
 
-    python tools/catalogue.py
+python tools/catalogue.py
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def _entries() -> Iterator[str]:
 
 def _entry(step: Step) -> str:
     """Return a heading, the first sentence as prose, and the rest as it stands: it holds drawings."""
-    sentence, _, rest = step.doc.partition("\n\n")
+    sentence, _, drawing = step.doc.rstrip().partition("\n\n")
     entry = f"### `{step.name}`\n\n{sentence}\n"
-    return f"{entry}\n```text\n{drawing}\n```\n" if rest else entry
+    return f"{entry}\n```text\n{drawing}\n```\n" if drawing else entry
 
 
 if __name__ == "__main__":

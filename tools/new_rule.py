@@ -99,7 +99,7 @@ def scaffold(name: str, root: Path) -> list[Path]:
         ValueError: the name is not lower_case words, or is taken; one line.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)+", name):
-        raise ValueError(f"'{name}' names no rule; write what it does to what, as in fold_batchnorm_into_conv")
+        raise ValueError(f"'{name}' names no rule; say what it does to what: fold_batchnorm_into_conv")
     files = {
         root / "passes" / f"{name}.py": RULE,
         root / "tests" / "passes" / f"test_{name}.py": TESTS,
@@ -114,7 +114,7 @@ def scaffold(name: str, root: Path) -> list[Path]:
 
 def main() -> None:
     """Scaffold the rule that the command line names."""
-    parser = argparse.ArgumentParser(description="Start a new rule: its file, and tests that fail until then.")
+    parser = argparse.ArgumentParser(description="Start a new rule: its file, and its tests.")
     parser.add_argument("name", help="what it does to what, as in fold_batchnorm_into_conv")
     name = parser.parse_args().name
     try:

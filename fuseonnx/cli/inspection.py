@@ -21,7 +21,7 @@ from fuseonnx.analysis.stats import (
 from fuseonnx.api import plan
 from fuseonnx.core import pipeline
 from fuseonnx.core.journal import Journal
-from fuseonnx.io.load import Loaded, load
+from fuseonnx.io.load import load
 from fuseonnx.passes import STAGES
 from fuseonnx.report import GraphStats, RuleUse
 
@@ -83,7 +83,7 @@ def look_into(
         metadata=dict(model.metadata_props),
         inputs=tuple(_port(info, model.graph.initializers) for info in loaded.signature.inputs),
         outputs=tuple(_port(info, {}) for info in loaded.signature.outputs),
-        stats=graph_stats(model, _file_bytes(loaded)),
+        stats=graph_stats(model, loaded.file_bytes),
         cost=cost,
         biggest_weights=tuple(biggest_weights(model)),
         rewrites=plan(path),
@@ -93,11 +93,6 @@ def look_into(
 def _fold_shapes(model: ir.Model) -> None:
     simplify = [stage for stage in STAGES if stage.name == "simplify"]
     pipeline.run(model, simplify, Journal(), analyse=annotate)
-
-
-def _file_bytes(loaded: Loaded) -> int:
-    files = (loaded.path, *map(Path, loaded.signature.external_files))
-    return sum((loaded.path.parent / file).stat().st_size for file in files)
 
 
 def _port(info: onnx.ValueInfoProto, defaults: Mapping[str, object]) -> Port:

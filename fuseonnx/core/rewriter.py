@@ -80,18 +80,20 @@ class Rewriter:
     def _try(self, rule: Rule, root: ir.Node) -> bool:
         at = root.outputs[0].name or ""
         assert root.graph is not None
-        opset = self._tops[root.graph].opset_imports.get("", 1)
+        imports = self._tops[root.graph].opset_imports
+        opset = imports.get("", imports.get("ai.onnx", 1))
         reason: str | None = None
         for captures in match_root(rule.pattern, root):
             match = Match(root, captures, opset)
-            reason = _keeps_out(match) or rule.guard(match)
-            if reason is None:
-                if not self._journal.admits(rule.name, at):
-                    return False
-                reason = self._apply(rule, match)
+            with failures_named(rule.name, at):
+                reason = _keeps_out(match) or rule.guard(match)
                 if reason is None:
-                    self._journal.record(rule.name, at)
-                    return True
+                    if not self._journal.admits(rule.name, at):
+                        return False
+                    reason = self._apply(rule, match)
+            if reason is None:
+                self._journal.record(rule.name, at)
+                return True
         if reason:
             self._journal.decline(rule.name, at, root.op_type, reason)
         return False
@@ -108,10 +110,10 @@ class Rewriter:
             return str(refusal)
         replacements = [built] if isinstance(built, ir.Value) else list(built)
         fresh = {output for node in builder.nodes for output in node.outputs}
-        for old, new in zip(root.outputs, replacements, strict=False):
-            if old.is_graph_output() and new not in fresh and not _can_take_name(new, graph):
-                _detach(builder.nodes)
-                return "the result is a graph output"
+        reason = _cannot_stand_in(root.outputs, replacements, fresh, graph)
+        if reason is not None:
+            _detach(builder.nodes)
+            return reason
         _merge_metadata((*match.captures.absorbed, root), builder.nodes)
         for value in builder.initializers:
             graph.register_initializer(value)
@@ -160,6 +162,20 @@ def _keeps_out(match: Match) -> str | None:
     return None
 
 
+def _cannot_stand_in(
+    outputs: Sequence[ir.Value], replacements: Sequence[ir.Value], fresh: set[ir.Value], graph: ir.Graph
+) -> str | None:
+    """Return why the outputs of a root cannot become its replacements."""
+    if any(old.uses() or old.is_graph_output() for old in outputs[len(replacements) :]):
+        return "another output is used"
+    named = [new for old, new in zip(outputs, replacements, strict=False) if old.is_graph_output()]
+    if len(named) != len(set(named)):
+        return "two graph outputs would be one value"
+    if any(new not in fresh and not _can_take_name(new, graph) for new in named):
+        return "the result is a graph output"
+    return None
+
+
 def _can_take_name(value: ir.Value, graph: ir.Graph) -> bool:
     """Whether an existing value may be renamed to a graph output's name."""
     producer = value.producer()
@@ -188,8 +204,8 @@ def _merge_metadata(old_nodes: Sequence[ir.Node], new_nodes: Sequence[ir.Node]) 
         merged.update(node.metadata_props)
     doc_strings = [node.doc_string for node in old_nodes if node.doc_string]
     for node in new_nodes:
-        node.metadata_props.update(merged)
-        node.doc_string = doc_strings[-1] if doc_strings else None
+        node.metadata_props.update({**merged, **node.metadata_props})
+        node.doc_string = node.doc_string or (doc_strings[-1] if doc_strings else None)
 
 
 def _detach(nodes: Iterable[ir.Node]) -> None:

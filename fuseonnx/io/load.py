@@ -18,8 +18,9 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from fuseonnx.core.graph import all_graphs, top_graphs
+from fuseonnx.core.graph import all_graphs, nodes_in, top_graphs
 from fuseonnx.errors import ModelLoadError
+from fuseonnx.io.validate import check, nbytes, tensors
 from fuseonnx.io.wire import FileBytes, WireError, lift
 
 DECLARED = "fuseonnx.declared"
@@ -48,6 +49,12 @@ class Loaded:
     signature: Signature
     sha256: str
 
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file and of its external data."""
+        files = (self.path, *(self.path.parent / name for name in self.signature.external_files))
+        return sum(file.stat().st_size for file in files)
+
 
 def load(path: Path) -> Loaded:
     """Load the ONNX file at `path`.
@@ -58,7 +65,7 @@ def load(path: Path) -> Loaded:
     """
     proto, sha256 = read_weightless(path)
     try:
-        _check_versions(proto, path)
+        check(proto, path)
         external_files = _resolve_external_data(proto, path)
         signature = _take_signature(proto, external_files)
         with _quiet_onnx_ir():
@@ -118,24 +125,12 @@ def _values_of(graph: ir.Graph) -> Iterator[ir.Value]:
         yield from node.outputs
 
 
-def _check_versions(proto: onnx.ModelProto, path: Path) -> None:
-    newest = onnx.defs.onnx_opset_version()
-    opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=1)
-    if not 1 <= opset <= newest:
-        raise ModelLoadError(
-            f"{path}: opset {opset} is unknown to onnx {onnx.__version__}, which knows 1 to {newest}; "
-            "upgrade onnx, or export the model at an older opset"
-        )
-    if proto.training_info:
-        raise ModelLoadError(f"{path}: holds training_info; export the model for inference")
-
-
 def _resolve_external_data(proto: onnx.ModelProto, path: Path) -> frozenset[str]:
     """Make the location of every external tensor absolute, and check that its bytes are there."""
     own = str(path.resolve())
     sizes: dict[str, int] = {own: path.stat().st_size}
     files: dict[str, str] = {own: own}
-    for tensor in _tensors(proto):
+    for tensor in tensors(proto):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         entries = {entry.key: entry for entry in tensor.external_data}
@@ -148,8 +143,8 @@ def _resolve_external_data(proto: onnx.ModelProto, path: Path) -> frozenset[str]
             files[location] = str(_external_file(path, location))
             sizes[location] = os.stat(files[location]).st_size  # noqa: PTH116
         start = int(entries["offset"].value) if "offset" in entries else 0
-        length = int(entries["length"].value) if "length" in entries else sizes[location] - start
-        if start < 0 or length < 0 or start + length > sizes[location]:
+        length = nbytes(tensor)
+        if start < 0 or start + length > sizes[location]:
             raise ModelLoadError(f"{path}: external data file '{location}' is truncated; download it again")
         entries["location"].value = files[location]
     return frozenset(files) - {own}
@@ -167,29 +162,6 @@ def _external_file(path: Path, location: str) -> Path:
     if not target.is_file():
         raise ModelLoadError(f"{path}: external data file '{location}' is missing; put it beside the model")
     return target.resolve()
-
-
-def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    yield from _graph_tensors(proto.graph)
-    for function in proto.functions:
-        yield from _node_tensors(function.node)
-
-
-def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    yield from _node_tensors(graph.node)
-
-
-def _node_tensors(nodes: Iterator[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            elif attribute.HasField("g"):
-                yield from _graph_tensors(attribute.g)
-            yield from attribute.tensors
-            for graph in attribute.graphs:
-                yield from _graph_tensors(graph)
 
 
 def _take_signature(proto: onnx.ModelProto, external_files: frozenset[str]) -> Signature:
@@ -228,7 +200,7 @@ def _holds_map(type_proto: onnx.TypeProto) -> bool:
 def _check_inputs_exist(model: ir.Model, signature: Signature, path: Path) -> None:
     sparse = {tensor.values.name for tensor in signature.sparse_initializers}
     for top in top_graphs(model):
-        for node in top.all_nodes():
+        for node in nodes_in(top):
             for value in node.inputs:
                 if value is None or value.producer() or value.graph is not None or value.name in sparse:
                     continue
@@ -253,7 +225,7 @@ def _sort(model: ir.Model, path: Path) -> None:
 
 def _is_sorted(graph: ir.Graph) -> bool:
     seen: set[ir.Node] = set()
-    for node in graph.all_nodes():
+    for node in nodes_in(graph):
         # A body comes after its own node, whose inputs came before it.
         seen.add(node)
         for value in node.inputs:

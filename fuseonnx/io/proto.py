@@ -56,11 +56,13 @@ def _slots_for_large_tensors(model: ir.Model, payloads: list[Tensor]) -> Iterato
                 value.const_value = _slot(payloads, tensor)
         for node in graph:
             for name, attribute in tuple(node.attributes.items()):
-                if attribute.type is ir.AttributeType.TENSOR and not attribute.is_ref():
-                    tensor = attribute.value
-                    if _is_large(tensor):
-                        undo.append(partial(node.attributes.__setitem__, name, attribute))
-                        node.attributes[name] = ir.AttrTensor(name, _slot(payloads, tensor))
+                if attribute.type is ir.AttributeType.TENSOR and _is_large(attribute.value):
+                    undo.append(partial(node.attributes.__setitem__, name, attribute))
+                    node.attributes[name] = ir.AttrTensor(name, _slot(payloads, attribute.value))
+                elif attribute.type is ir.AttributeType.TENSORS and any(map(_is_large, attribute.value or ())):
+                    undo.append(partial(node.attributes.__setitem__, name, attribute))
+                    slots = [_slot(payloads, each) if _is_large(each) else each for each in attribute.value]
+                    node.attributes[name] = ir.AttrTensors(name, slots)
     try:
         yield
     finally:

@@ -1,0 +1,137 @@
+"""Refuse what onnx-ir would load in silence although nothing could run it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import ceil, prod
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from fuseonnx.errors import ModelLoadError
+
+_TYPED_DATA = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+_COMPLEX = frozenset({ir.DataType.COMPLEX64, ir.DataType.COMPLEX128})
+
+
+def check(proto: onnx.ModelProto, path: Path) -> None:
+    """Check versions, names and the size of each tensor.
+
+    Raises:
+        ModelLoadError: the model is newer than the installed onnx or not for inference, a name is missing or
+            taken twice, or a tensor holds more or less data than its shape and type say.
+    """
+    _check_versions(proto, path)
+    _check_graph(proto.graph, path)
+    if not proto.graph.output:
+        raise ModelLoadError(f"{path}: the graph has no output; export the model again")
+    for function in proto.functions:
+        _check_names((*function.input, *_outputs(function.node, path)), path)
+        for body in _bodies(function.node):
+            _check_graph(body, path)
+    for tensor in tensors(proto):
+        _check_size(tensor, path)
+
+
+def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield the tensors of a model: initializers, and attributes of nodes, wherever they are."""
+    yield from _graph_tensors(proto.graph)
+    for function in proto.functions:
+        yield from _node_tensors(function.node)
+
+
+def nbytes(tensor: onnx.TensorProto) -> int:
+    """Return the size of a tensor's payload, as its shape and type say."""
+    return ceil(prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth / 8)
+
+
+def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    yield from _node_tensors(graph.node)
+
+
+def _node_tensors(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+    for body in _bodies(nodes):
+        yield from _graph_tensors(body)
+
+
+def _bodies(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield attribute.g
+            yield from attribute.graphs
+
+
+def _check_versions(proto: onnx.ModelProto, path: Path) -> None:
+    if proto.ir_version > onnx.IR_VERSION:
+        raise ModelLoadError(
+            f"{path}: IR version {proto.ir_version} is unknown to onnx {onnx.__version__}; upgrade onnx"
+        )
+    newest = onnx.defs.onnx_opset_version()
+    opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+    if not 1 <= opset <= newest:
+        raise ModelLoadError(
+            f"{path}: opset {opset} is unknown to onnx {onnx.__version__}, which knows 1 to {newest}; "
+            "upgrade onnx, or export the model at an older opset"
+        )
+    if proto.training_info:
+        raise ModelLoadError(f"{path}: holds training_info; export the model for inference")
+
+
+def _check_graph(graph: onnx.GraphProto, path: Path) -> None:
+    inputs = [info.name for info in graph.input]
+    initializers = [tensor.name for tensor in graph.initializer]
+    if "" in initializers:
+        raise ModelLoadError(f"{path}: an initializer has no name; export the model again")
+    _check_names(initializers, path)
+    _check_names([info.name for info in graph.output], path)
+    own = set(initializers) - set(inputs)
+    _check_names((*inputs, *own, *_outputs(graph.node, path)), path)
+    for body in _bodies(graph.node):
+        _check_graph(body, path)
+
+
+def _outputs(nodes: Iterable[onnx.NodeProto], path: Path) -> Iterator[str]:
+    for node in nodes:
+        if not any(node.output) and node.domain in ("", "ai.onnx"):
+            raise ModelLoadError(
+                f"{path}: node '{node.name}' ({node.op_type}) has no output; export the model again"
+            )
+        yield from filter(None, node.output)
+
+
+def _check_names(names: Sequence[str], path: Path) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ModelLoadError(f"{path}: '{name}' is defined twice; export the model again")
+        seen.add(name)
+
+
+def _check_size(tensor: onnx.TensorProto, path: Path) -> None:
+    dtype = ir.DataType(tensor.data_type)
+    elements = prod(tensor.dims)
+    if min(tensor.dims, default=0) < 0:
+        found, needed, unit = min(tensor.dims), 0, "as a dim"
+    elif tensor.data_location == onnx.TensorProto.EXTERNAL:
+        given = {entry.key: entry.value for entry in tensor.external_data}
+        needed, unit = nbytes(tensor), "bytes"
+        found = int(given.get("length", needed))
+    elif tensor.HasField("raw_data"):
+        found, needed, unit = len(tensor.raw_data), nbytes(tensor), "bytes"
+    else:
+        found, unit = sum(len(getattr(tensor, field)) for field in _TYPED_DATA), "elements"
+        packed = dtype is not ir.DataType.STRING and dtype.bitwidth < 8
+        needed = nbytes(tensor) if packed else elements * (2 if dtype in _COMPLEX else 1)
+    if found != needed:
+        raise ModelLoadError(
+            f"{path}: tensor '{tensor.name}' has {found} {unit} where its shape and type need {needed}; "
+            "export the model again"
+        )

@@ -1,0 +1,57 @@
+"""Optimize the real models of tools/fetch_models.py and print the README's before/after table as Markdown.
+
+    python -m tools.readme_table
+
+Verification is on; seconds are those of the whole call, imports excluded.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import fuseonnx
+from fuseonnx.markdown import human_bytes
+from fuseonnx.report import Report
+from tools.bench_optimize import print_setup
+from tools.fetch_models import fetch
+
+COLUMNS = ("model", "nodes", "file", "largest relative difference", "rolled back", "seconds")
+
+
+def row(name: str, report: Report, seconds: float) -> str:
+    """Return the line of one model.
+
+    The difference is the largest of any output in any run, relative to the output's largest magnitude.
+    """
+    before, after, verification = report.before, report.after, report.verification
+    cells = (
+        name,
+        f"{before.nodes:,} → {after.nodes:,}",
+        f"{human_bytes(before.file_bytes)} → {human_bytes(after.file_bytes)}",
+        f"{max(output.relative for output in verification.outputs):.1e}"
+        if verification.status == "passed"
+        else f"{verification.status}: {verification.reason}",
+        str(len(report.rolled_back)),
+        f"{seconds:.1f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Print the machine, the versions and one line for each model."""
+    models = fetch()
+    fuseonnx.optimize(min(models.values(), key=lambda path: path.stat().st_size).read_bytes())  # imports
+    print_setup()
+    print(f"| {' | '.join(COLUMNS)} |")
+    print("|---|---:|---:|---:|---:|---:|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, path in models.items():
+            start = time.perf_counter()
+            result = fuseonnx.optimize(path, Path(folder) / "model.onnx")
+            print(row(name, result.report, time.perf_counter() - start), flush=True)
+
+
+if __name__ == "__main__":
+    main()
