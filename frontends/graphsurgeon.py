@@ -61,8 +61,12 @@ def as_graph_pass(function: Callable[[gs.Graph], gs.Graph | None]) -> GraphPass:
                 tensor.CopyFrom(_inline(model.graph.initializers[tensor.name]))
         graph = to_surgeon(proto)
         changed = function(graph)
-        rewritten = from_surgeon(graph if changed is None else changed)
-        model.graph = ir.from_proto(rewritten).graph
+        rewritten = ir.from_proto(from_surgeon(graph if changed is None else changed)).graph
+        for old, new in ((model.graph.inputs, rewritten.inputs), (model.graph.outputs, rewritten.outputs)):
+            if [value.name for value in old] != [value.name for value in new]:
+                raise OptionError(f"{name} changes the model's inputs or outputs; they must stay as they are")
+        rewritten.meta.update(model.graph.meta)
+        model.graph = rewritten
         journal.record(name, name)
 
     return GraphPass(name, run)

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 import onnx
 import onnx_ir as ir
 
-from fuseonnx.errors import ModelLoadError
+from fuseonnx.errors import FuseOnnxError, ModelLoadError
 from fuseonnx.frontends.graphsurgeon import from_surgeon, is_surgeon_graph, to_surgeon
-from fuseonnx.io.load import load, signature_of
+from fuseonnx.io.load import signature_of
 from fuseonnx.io.save import write_draft
+from fuseonnx.io.validate import tensors
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -57,9 +58,11 @@ def opened(model: ModelLike) -> Iterator[Source]:
         yield Source(Path(model), str(model), True, lambda path: path)
         return
     with tempfile.TemporaryDirectory(prefix="fuseonnx-") as folder:
-        path = Path(folder) / "model.onnx"
-        restore = _spill(model, path)
-        yield Source(path, f"<{type(model).__name__}>", False, restore)
+        path, name = Path(folder) / "model.onnx", f"<{type(model).__name__}>"
+        try:
+            yield Source(path, name, False, _spill(model, path))
+        except FuseOnnxError as error:
+            raise type(error)(str(error).replace(str(path), name)) from error
 
 
 def _spill(model: object, path: Path) -> Callable[[Path], ModelLike]:
@@ -72,7 +75,7 @@ def _spill(model: object, path: Path) -> Callable[[Path], ModelLike]:
         return onnx.load
     if isinstance(model, ir.Model):
         write_draft(model, signature_of(model), path).publish()
-        return _load_in_memory
+        return lambda artifact: ir.from_proto(onnx.load(artifact))
     if is_surgeon_graph(model):
         _write_proto(from_surgeon(model), path)
         return lambda artifact: to_surgeon(onnx.load(artifact))
@@ -83,7 +86,7 @@ def _spill(model: object, path: Path) -> Callable[[Path], ModelLike]:
 
 
 def _write_proto(model: onnx.ModelProto, path: Path) -> None:
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors(model)):
         raise ModelLoadError(
             "<ModelProto>: its weights are in external files; give the path of the model instead"
         )
@@ -98,12 +101,3 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     return copy
-
-
-def _load_in_memory(path: Path) -> ir.Model:
-    model = load(path).model
-    for graph in (model.graph, *model.graph.subgraphs()):
-        for value in graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                value.const_value = ir.Tensor(value.const_value.numpy().copy(), name=value.name)
-    return model

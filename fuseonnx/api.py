@@ -7,14 +7,14 @@ import difflib
 import gc
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fuseonnx
 from fuseonnx.analysis.shapes import annotate
-from fuseonnx.attempt import Attempt, Recipe, cook, cook_verified
+from fuseonnx.attempt import Attempt, Recipe, about, cook, cook_verified
 from fuseonnx.core import pipeline
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass, Rule, Stage, Step
@@ -25,6 +25,7 @@ from fuseonnx.io.load import load, read_weightless
 from fuseonnx.passes import STAGES, all_steps
 from fuseonnx.passes.fold_constants import RULE as FOLD_CONSTANTS
 from fuseonnx.report import Report, RolledBack, RuleUse, Verification
+from fuseonnx.runtime.session import require_onnxruntime
 from fuseonnx.runtime.verify import Verifier
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ def plan(model: ModelLike, *, only: Sequence[str] = (), skip: Sequence[str] = ()
     """
     journal = Journal()
     with opened(model) as source, _paused_gc():
-        pipeline.run(load(source.path).model, _select(only, skip, ()), journal, analyse=annotate)
+        with about(source.path):
+            pipeline.run(load(source.path).model, _select(only, skip, ()), journal, analyse=annotate)
     return journal.uses()
 
 
@@ -148,8 +150,15 @@ def _select(only: Sequence[str], skip: Sequence[str], extra_rules: Sequence[Extr
             raise OptionError(f"no rule is called '{name}'; {hint}")
     wanted = (set(only) or set(known)) - set(skip)
     extra = tuple(rule if isinstance(rule, Rule | GraphPass) else as_graph_pass(rule) for rule in extra_rules)
+    _check_names(known, [rule.name for rule in extra])
     chosen = [Stage(stage.name, _wanted(stage.steps, wanted)) for stage in STAGES]
     return tuple(stage for stage in (Stage("extra", extra), *chosen) if stage.steps)
+
+
+def _check_names(known: Container[str], extra: Sequence[str]) -> None:
+    for name in extra:
+        if name in known or extra.count(name) > 1:
+            raise OptionError(f"an extra rule is called '{name}', as another one is; give it a name of its own")
 
 
 def _wanted(steps: Sequence[Step], names: set[str]) -> tuple[Step, ...]:
@@ -170,6 +179,7 @@ def _destination(source: Source, output: str | Path | None, in_place: bool) -> P
 
 
 def _verifier(original: Path, shapes: Mapping[str, Sequence[int]], samples: str | Path | None) -> Verifier:
+    require_onnxruntime()
     proto, _ = read_weightless(original)
     return Verifier(original, graph_of=proto, shapes=shapes, samples=Path(samples) if samples else None)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def cook(
     loaded = load(recipe.source)
     before = graph_stats(loaded.model, loaded.file_bytes)
     loaded = freeze(loaded, recipe.fix_shapes)
-    pipeline.run(loaded.model, recipe.stages, journal, analyse=annotate, on_stage=on_progress)
+    with about(recipe.source):
+        pipeline.run(loaded.model, recipe.stages, journal, analyse=annotate, on_stage=on_progress)
     _sign(loaded, journal)
     on_progress("save")
     draft = write_draft(
@@ -65,6 +67,15 @@ def cook(
     )
     after = graph_stats(loaded.model, sum(file.stat().st_size for file in draft.folder.iterdir()))
     return Attempt(draft, journal, loaded.sha256, before, after)
+
+
+@contextlib.contextmanager
+def about(source: Path) -> Iterator[None]:
+    """Name the model in the errors of its rewriting."""
+    try:
+        yield
+    except RewriteError as error:
+        raise RewriteError(f"{source}: {error}") from error
 
 
 def cook_verified(

@@ -7,6 +7,8 @@ stored under a new name; a weight that others use is left alone.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
@@ -15,7 +17,7 @@ from fuseonnx.core.builder import Attributes, Builder
 from fuseonnx.core.constants import Array, array_of
 from fuseonnx.core.pattern import Pattern, any_of, const, maybe, op, var
 from fuseonnx.core.rule import Match
-from fuseonnx.passes._affine import Vector, along, cast_finite
+from fuseonnx.passes._affine import Vector, along, cast_finite, cast_weights
 
 CONV = op("Conv", var("x"), const("w"), maybe(const("b")), name="target")
 CONV_TRANSPOSE = op("ConvTranspose", var("x"), const("w"), maybe(const("b")), name="target")
@@ -71,7 +73,12 @@ def gemm_with(m: Match, new: Builder, scale: Vector, shift: Vector) -> ir.Value:
 
 
 def matmul_channels(m: Match) -> int | None:
-    """Return N of a product with the weight [K, N]; None if the weight or the bias has another form."""
+    """Return N of a product with the weight [K, N]; None if the weight or the bias has another form.
+
+    Before opset 7 a sum broadcasts only where an attribute says so, and products are left alone.
+    """
+    if m.opset < 7:
+        return None
     shape = _shape(m)
     return shape[1] if len(shape) == 2 and _is_row(m.get("b"), shape[1], matmul_rank(m)) else None
 
@@ -84,7 +91,7 @@ def matmul_rank(m: Match) -> int:
 def matmul_with(m: Match, new: Builder, scale: Vector, shift: Vector) -> ir.Value:
     """Rebuild x·w + b as x·(w·scale) + (b·scale + shift), without the sum if it adds nothing."""
     w = m.array("w")
-    weights = cast_finite(w.astype(np.float64) * scale, w.dtype)
+    weights = cast_weights(w.astype(np.float64) * scale, w.dtype)
     product = new.op("MatMul", m["x"], new.const(weights, m["w"]), like=m.node("target"))
     if m.get("b") is None and not shift.any():
         return product
@@ -106,7 +113,7 @@ def _rebuilt(
     return new.op(
         node.op_type,
         m["x"],
-        new.const(cast_finite(weights, dtype), m["w"]),
+        new.const(cast_weights(weights, dtype), m["w"]),
         new.const(_bias(m, scale * old_factor, shift, dtype), m.get("b")),
         attributes=attributes or node.attributes,
         like=node,
@@ -127,7 +134,6 @@ def _is_row(bias: ir.Value | None, channels: int, max_rank: int = 2) -> bool:
     """Whether a bias is absent, or one number for each channel (or for all)."""
     if bias is None:
         return True
-    array = array_of(bias)
-    return (
-        array.ndim <= max_rank and array.size in {1, channels} and array.shape[-1:] in {(), (1,), (channels,)}
-    )
+    shape = array_of(bias).shape
+    size = math.prod(shape)
+    return len(shape) <= max_rank and size in {1, channels} and shape[-1:] in {(), (size,)}

@@ -1,10 +1,11 @@
 """Shared by the folds: the per-channel affine maps y = scale·x + shift that a graph spells out.
 
-They are read in float64; `cast_finite` brings what they are folded into back to its dtype.
+They are read in float64; `cast_weights` and `cast_finite` bring what they are folded into back to its dtype.
 """
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -28,7 +29,13 @@ def not_inference(m: Match) -> str | None:
     """
     bn = m.node("bn")
     flags = bn.attributes
-    if flags.get_int("training_mode", 0) or (m.opset < 7 and not flags.get_int("is_test", 0)):
+    if m.opset >= 14:
+        training = flags.get_int("training_mode", 0) != 0
+    elif m.opset >= 7:
+        training = any(output.name for output in bn.outputs[1:])
+    else:
+        training = not flags.get_int("is_test", 0)
+    if training:
         return "BatchNormalization in training mode"
     if not flags.get_int("spatial", 1):
         return "BatchNormalization per element"
@@ -44,7 +51,8 @@ def batch_norm_affine(m: Match) -> tuple[Vector, Vector]:
     """
     epsilon = m.node("bn").attributes.get_float("epsilon", 1e-5)
     gamma, beta, mean, var = (m.array(name).astype(np.float64) for name in ("gamma", "beta", "mean", "var"))
-    scale = gamma / np.sqrt(var + epsilon)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = gamma / np.sqrt(var + epsilon)
     return scale, beta - mean * scale
 
 
@@ -60,7 +68,8 @@ def arithmetic_with_constant(x: Pattern) -> AnyOf:
 def arithmetic_affine(m: Match, channels: int, rank: int, axis: int) -> tuple[Vector, Vector] | None:
     """Return scale and shift, each [channels], of the captured `affine`.
 
-    None if c varies along other axes, or holds integers, whose division truncates.
+    None if c varies along other axes (before opset 7 the attribute `axis` may say which), or holds integers,
+    whose division truncates.
 
     Args:
         m: a match of `arithmetic_with_constant`.
@@ -71,6 +80,9 @@ def arithmetic_affine(m: Match, channels: int, rank: int, axis: int) -> tuple[Ve
     c = m.array("c")
     if c.ndim > rank or not is_float(c.dtype):
         return None
+    node = m.node("affine")
+    if "axis" in node.attributes:
+        return None
     padded = (1,) * (rank - c.ndim) + c.shape
     if any(size != 1 for index, size in enumerate(padded) if index != axis):
         return None
@@ -78,7 +90,6 @@ def arithmetic_affine(m: Match, channels: int, rank: int, axis: int) -> tuple[Ve
         return None
     vector = np.broadcast_to(c.astype(np.float64).reshape(-1), (channels,))
     one, zero = np.ones(channels), np.zeros(channels)
-    node = m.node("affine")
     if node.op_type == "Mul":
         return vector, zero
     if node.op_type == "Div":
@@ -92,6 +103,19 @@ def arithmetic_affine(m: Match, channels: int, rank: int, axis: int) -> tuple[Ve
 def is_float(dtype: np.dtype[np.generic]) -> bool:
     """Whether a dtype is a float of 16 bits or more; numpy does not count bfloat16 as one."""
     return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
+def cast_weights(array: npt.NDArray[np.float64], dtype: np.dtype[np.generic]) -> Array:
+    """Return `array` as `dtype`.
+
+    Raises:
+        Refused: it is out of the dtype's range, or so small that it would lose digits.
+    """
+    result = cast_finite(array, dtype)
+    error = np.abs(result.astype(np.float64) - array).max(initial=0.0)
+    if error > float(ml_dtypes.finfo(dtype).eps) * np.abs(array).max(initial=0.0):
+        raise Refused(f"the folded weights do not fit {dtype.name}")
+    return result
 
 
 def cast_finite(array: npt.NDArray[np.float64], dtype: np.dtype[np.generic]) -> Array:

@@ -17,6 +17,8 @@ from fuseonnx.core.rule import Match, Rule
 
 def guard(m: Match) -> str | None:
     """Keep out of products of other ranks, and of biases that would broadcast the product."""
+    if m.opset < 7:
+        return "Gemm does not broadcast before opset 7"
     w = static_shape(m["w"])
     if rank(m["x"]) != 2 or w is None or len(w) != 2:
         return "the product is not known to be a matrix"

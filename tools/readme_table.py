@@ -1,12 +1,16 @@
 """Optimize the real models of tools/fetch_models.py and print the README's before/after table as Markdown.
 
-    python -m tools.readme_table
+    python -m tools.readme_table            # print it
+    python -m tools.readme_table --write    # put it into README.md as well
 
 Verification is on; seconds are those of the whole call, imports excluded.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import io
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +21,8 @@ from fuseonnx.report import Report
 from tools.bench_optimize import print_setup
 from tools.fetch_models import fetch
 
+README = Path(__file__).resolve().parents[1] / "README.md"
+START, END = "<!-- table: begin -->", "<!-- table: end -->"
 COLUMNS = ("model", "nodes", "file", "largest relative difference", "rolled back", "seconds")
 
 
@@ -39,7 +45,7 @@ def row(name: str, report: Report, seconds: float) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main() -> None:
+def print_table() -> None:
     """Print the machine, the versions and one line for each model."""
     models = fetch()
     fuseonnx.optimize(min(models.values(), key=lambda path: path.stat().st_size).read_bytes())  # imports
@@ -50,7 +56,23 @@ def main() -> None:
         for name, path in models.items():
             start = time.perf_counter()
             result = fuseonnx.optimize(path, Path(folder) / "model.onnx")
-            print(row(name, result.report, time.perf_counter() - start), flush=True)
+            print(row(name, result.report, time.perf_counter() - start))
+
+
+def main() -> None:
+    """Print the table, and put it into the README if that is asked for."""
+    parser = argparse.ArgumentParser(description="Print the before/after table of README.md.")
+    parser.add_argument("--write", action="store_true", help="put it into README.md as well")
+    write = parser.parse_args().write
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        print_table()
+    table = printed.getvalue()
+    print(table, end="")
+    if write:
+        head, start, rest = README.read_text(encoding="utf-8").partition(START)
+        _, end, tail = rest.partition(END)
+        README.write_text(f"{head}{start}\n\n{table}\n{end}{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":

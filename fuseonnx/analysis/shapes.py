@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import onnx
 import onnx_ir as ir
 
-from fuseonnx.core.graph import all_graphs
+from fuseonnx.core.graph import all_graphs, bodies_of
 
 _INFERRED_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _MAX_PROPAGATED_BYTES = 1 << 10
@@ -34,14 +34,20 @@ def annotate(model: ir.Model) -> bool:
         inferred = onnx.shape_inference.infer_shapes(_proto_to_infer(model), data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return False
-    known = {info.name: info for info in _value_infos(inferred.graph)}
+    return _annotate_graph(model.graph, inferred.graph)
+
+
+def _annotate_graph(graph: ir.Graph, inferred: onnx.GraphProto) -> bool:
+    """Note what was inferred for one graph and its bodies: bodies side by side may share names."""
+    known = {info.name: info for info in (*inferred.value_info, *inferred.output)}
     learned = False
-    for graph in all_graphs(model):
-        for node in graph:
-            for value in node.outputs:
-                info = known.get(value.name or "")
-                if info is not None and static_shape(value) is None:
-                    learned |= _note(value, info)
+    for node, proto in zip(graph, inferred.node, strict=True):
+        for value in node.outputs:
+            info = known.get(value.name or "")
+            if info is not None and static_shape(value) is None:
+                learned |= _note(value, info)
+        for body, body_proto in zip(bodies_of(node), _bodies(proto), strict=False):
+            learned |= _annotate_graph(body, body_proto)
     return learned
 
 
@@ -49,7 +55,8 @@ def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     """Return the shape of a value if every dim is a known number, else None."""
     if value is None or value.shape is None or not value.shape.is_static():
         return None
-    return tuple(value.shape.numpy())
+    dims = tuple(value.shape.numpy())
+    return None if min(dims, default=0) < 0 else dims  # some exporters write -1 for a dynamic dim
 
 
 def rank(value: ir.Value | None) -> int | None:
@@ -95,8 +102,8 @@ def _add_inputs(proto: onnx.GraphProto, graph: ir.Graph) -> None:
         ir.serde.serialize_value_into(proto.input.add(), value)
     for info in proto.input:
         for dim in info.type.tensor_type.shape.dim:
-            if not _is_symbol(dim.dim_param):
-                dim.ClearField("dim_param")
+            if not _is_symbol(dim.dim_param) and dim.dim_value <= 0:
+                dim.Clear()
 
 
 def _is_symbol(name: str) -> bool:
@@ -104,12 +111,11 @@ def _is_symbol(name: str) -> bool:
     return name.isidentifier() and not name.startswith("unk__")
 
 
-def _bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield attribute.g
-            yield from attribute.graphs
+def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def _note(value: ir.Value, info: onnx.ValueInfoProto) -> bool:
@@ -128,10 +134,3 @@ def _note(value: ir.Value, info: onnx.ValueInfoProto) -> bool:
 
 def _known_dims(shape: ir.Shape | None) -> tuple[int | None, ...] | None:
     return None if shape is None else tuple(dim if isinstance(dim, int) else None for dim in shape)
-
-
-def _value_infos(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
-    yield from graph.value_info
-    yield from graph.output
-    for body in _bodies(graph):
-        yield from _value_infos(body)

@@ -10,8 +10,8 @@ import onnx_ir as ir
 from fuseonnx.core.builder import Names
 from fuseonnx.core.invariants import check
 from fuseonnx.core.journal import Journal
-from fuseonnx.core.rewriter import Rewriter
-from fuseonnx.core.rule import GraphPass, Rule, Stage, Step
+from fuseonnx.core.rewriter import Rewriter, ping_pong
+from fuseonnx.core.rule import GraphPass, Rule, Stage, Step, failures_named
 from fuseonnx.errors import RewriteError
 
 _MAX_ROUNDS = 50
@@ -57,7 +57,7 @@ def run(
         for _, batches in plan:
             for batch in batches:
                 batch.settled_at = None
-    raise RewriteError(f"rewriting does not come to rest after {_MAX_ROUNDS} rounds; please report the model")
+    raise RewriteError(ping_pong(journal))
 
 
 @dataclass
@@ -77,7 +77,8 @@ class _Batch:
             Rewriter(model, rules, journal, Names(model)).run()
         for step in self.steps:
             if isinstance(step, GraphPass):
-                step.run(model, journal)
+                with failures_named(step.name, "the whole model"):
+                    step.run(model, journal)
         changed = len(journal.applied) > before
         if changed:
             _check(model, journal, before)
@@ -103,7 +104,7 @@ def _run_stage(model: ir.Model, batches: Sequence[_Batch], journal: Journal) -> 
             batch.run(model, journal)
         if len(journal.applied) == at_start:
             return
-    raise RewriteError(f"rewriting does not come to rest after {_MAX_ROUNDS} rounds; please report the model")
+    raise RewriteError(ping_pong(journal))
 
 
 def _check(model: ir.Model, journal: Journal, before: int) -> None:

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 import onnx_ir as ir
 
 from fuseonnx.core.builder import Builder, Names
-from fuseonnx.core.graph import graphs_in, nodes_in, remove_if_dead, top_graphs
+from fuseonnx.core.graph import bodies_of, graphs_in, nodes_in, remove_if_dead, top_graphs
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.pattern import ANY_OP, match_root, root_types
-from fuseonnx.core.rule import Match, Refused, Rule
+from fuseonnx.core.rule import Match, Refused, Rule, failures_named
 from fuseonnx.errors import RewriteError
 
 _APPLICATIONS_PER_NODE = 30
@@ -55,7 +55,7 @@ class Rewriter:
                 if node.graph is not None:
                     self._visit(node)
                 if len(self._journal.applied) > budget:
-                    raise RewriteError(self._ping_pong())
+                    raise RewriteError(ping_pong(self._journal))
             if len(self._journal.applied) == at_start:
                 return at_start > before
 
@@ -85,7 +85,7 @@ class Rewriter:
         reason: str | None = None
         for captures in match_root(rule.pattern, root):
             match = Match(root, captures, opset)
-            with failures_named(rule.name, at):
+            with failures_named(rule.name, f"'{at}'"):
                 reason = _keeps_out(match) or rule.guard(match)
                 if reason is None:
                     if not self._journal.admits(rule.name, at):
@@ -118,6 +118,8 @@ class Rewriter:
         for value in builder.initializers:
             graph.register_initializer(value)
         graph.insert_before(root, builder.nodes)
+        new_bodies = (body for node in builder.nodes for body in bodies_of(node))
+        self._tops.update((inner, self._tops[graph]) for body in new_bodies for inner in graphs_in(body))
         for old, new in zip(root.outputs, replacements, strict=False):
             _substitute(old, new, fresh=new in fresh)
         self._clean_up(match, builder.nodes, replacements)
@@ -137,10 +139,12 @@ class Rewriter:
             for output in node.outputs:
                 self._enqueue(output.consumers())
 
-    def _ping_pong(self) -> str:
-        recent = Counter(application.rule for application in self._journal.applied[-_PING_PONG_WINDOW:])
-        names = ", ".join(name for name, _ in recent.most_common(3))
-        return f"rewriting does not come to rest: {names} undo each other; use --skip on one and report it"
+
+def ping_pong(journal: Journal) -> str:
+    """Say which rules keep undoing each other."""
+    recent = Counter(application.rule for application in journal.applied[-_PING_PONG_WINDOW:])
+    names = ", ".join(name for name, _ in recent.most_common(3))
+    return f"rewriting does not come to rest: {names} undo each other; use --skip on one and report it"
 
 
 def _keeps_out(match: Match) -> str | None:
@@ -184,6 +188,7 @@ def _can_take_name(value: ir.Value, graph: ir.Graph) -> bool:
 
 def _substitute(old: ir.Value, new: ir.Value, *, fresh: bool) -> None:
     is_output, name = old.is_graph_output(), old.name
+    takes_name = is_output or (fresh and not new.is_graph_output())
     if new.type is None:
         new.type = old.type
     if new.shape is None or is_output:
@@ -193,7 +198,7 @@ def _substitute(old: ir.Value, new: ir.Value, *, fresh: bool) -> None:
         new.doc_string = new.doc_string or old.doc_string
         new.metadata_props.update(old.metadata_props)
     old.replace_all_uses_with(new, replace_graph_outputs=True)
-    if fresh or is_output:
+    if takes_name:
         old.name = None
         new.name = name
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from inspect import cleandoc
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import onnx_ir as ir
 
 from fuseonnx.core.constants import Array, array_of
 from fuseonnx.core.pattern import Captures, Root
+from fuseonnx.errors import FuseOnnxError, RewriteError
 
 if TYPE_CHECKING:
     from fuseonnx.core.builder import Builder
@@ -105,6 +107,24 @@ class Stage:
 
     name: str
     steps: tuple[Step, ...]
+
+
+@contextlib.contextmanager
+def failures_named(rule: str, place: str) -> Iterator[None]:
+    """Turn whatever a rule raises into one line that names it.
+
+    Raises:
+        RewriteError: the rule raised something that is not about the model.
+    """
+    try:
+        yield
+    except (FuseOnnxError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RewriteError(
+            f"rule {rule} failed at {place} ({reason}); use --skip {rule} and report the model"
+        ) from error
 
 
 def module_doc(function: Callable[..., object]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import onnx
@@ -43,20 +42,22 @@ def freeze(loaded: Loaded, shapes: Mapping[str, Sequence[int]]) -> Loaded:
         declared = graph.meta[DECLARED]
         for name, (type_, shape_) in declared.items():
             declared[name] = (type_, _substituted(shape_, sizes))
-    return dataclasses.replace(loaded)
+    return loaded
 
 
 def _fix(info: onnx.ValueInfoProto, shape: Sequence[int], sizes: dict[str, int], loaded: Loaded) -> None:
+    if not info.type.tensor_type.HasField("shape"):  # of unknown rank
+        info.type.tensor_type.shape.dim.extend(onnx.TensorShapeProto.Dimension() for _ in shape)
     dims = info.type.tensor_type.shape.dim
     if len(dims) != len(shape):
         raise OptionError(f"{loaded.path}: input '{info.name}' has {len(dims)} dims, not {len(shape)}")
     for index, (dim, size) in enumerate(zip(dims, shape, strict=True)):
-        known = sizes.get(dim.dim_param) if dim.dim_param else dim.dim_value or None
+        known = sizes.get(dim.dim_param) if dim.dim_param else max(dim.dim_value, 0) or None
         if size < 1 or known not in (None, size):
             raise OptionError(
                 f"{loaded.path}: dim {index} of input '{info.name}' is {known or 'at least 1'}, not {size}"
             )
-        if dim.dim_param.isidentifier():
+        if any(map(str.isalpha, dim.dim_param)):  # `?` is a dim without a name
             sizes[dim.dim_param] = size
         dim.dim_value = size
 

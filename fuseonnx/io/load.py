@@ -19,6 +19,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from fuseonnx.core.graph import all_graphs, nodes_in, top_graphs
+from fuseonnx.core.invariants import UNDEFINED
 from fuseonnx.errors import ModelLoadError
 from fuseonnx.io.validate import check, nbytes, tensors
 from fuseonnx.io.wire import FileBytes, WireError, lift
@@ -159,7 +160,7 @@ def _external_file(path: Path, location: str) -> Path:
         raise ModelLoadError(
             f"{path}: external data '{location}' lies outside the model's folder; move it inside"
         )
-    if not target.is_file():
+    if not os.path.isfile(target):  # noqa: PTH113 (a path too long is no error here)
         raise ModelLoadError(f"{path}: external data file '{location}' is missing; put it beside the model")
     return target.resolve()
 
@@ -202,15 +203,15 @@ def _check_inputs_exist(model: ir.Model, signature: Signature, path: Path) -> No
     for top in top_graphs(model):
         for node in nodes_in(top):
             for value in node.inputs:
-                if value is None or value.producer() or value.graph is not None or value.name in sparse:
+                if value is None or value.producer() or value.graph is not None:
                     continue
-                raise ModelLoadError(
-                    f"{path}: node '{node.name}' reads '{value.name}', which nothing produces"
-                )
+                if value.name not in sparse:
+                    raise ModelLoadError(
+                        f"{path}: node '{node.name}' reads '{value.name}', which nothing produces"
+                    )
+                value.meta[UNDEFINED] = True
     for output in model.graph.outputs:
-        if not (
-            output.producer() or output.is_graph_input() or output.is_initializer() or output.name in sparse
-        ):
+        if not (output.producer() or output.is_graph_input() or output.is_initializer()):
             raise ModelLoadError(f"{path}: nothing produces the graph output '{output.name}'")
 
 

@@ -56,18 +56,27 @@ def _slots_for_large_tensors(model: ir.Model, payloads: list[Tensor]) -> Iterato
                 value.const_value = _slot(payloads, tensor)
         for node in graph:
             for name, attribute in tuple(node.attributes.items()):
-                if attribute.type is ir.AttributeType.TENSOR and _is_large(attribute.value):
+                slotted = _slotted(attribute, payloads)
+                if slotted is not attribute:
                     undo.append(partial(node.attributes.__setitem__, name, attribute))
-                    node.attributes[name] = ir.AttrTensor(name, _slot(payloads, attribute.value))
-                elif attribute.type is ir.AttributeType.TENSORS and any(map(_is_large, attribute.value or ())):
-                    undo.append(partial(node.attributes.__setitem__, name, attribute))
-                    slots = [_slot(payloads, each) if _is_large(each) else each for each in attribute.value]
-                    node.attributes[name] = ir.AttrTensors(name, slots)
+                    node.attributes[name] = slotted
     try:
         yield
     finally:
         for restore in undo:
             restore()
+
+
+def _slotted(attribute: ir.Attr, payloads: list[Tensor]) -> ir.Attr:
+    """Return the attribute itself, or one with slots in the place of its large tensors."""
+    if attribute.is_ref():
+        return attribute
+    if attribute.type is ir.AttributeType.TENSOR and _is_large(attribute.value):
+        return ir.AttrTensor(attribute.name, _slot(payloads, attribute.value), doc_string=attribute.doc_string)
+    if attribute.type is ir.AttributeType.TENSORS and any(map(_is_large, attribute.value)):
+        tensors = [_slot(payloads, each) if _is_large(each) else each for each in attribute.value]
+        return ir.AttrTensors(attribute.name, tensors, doc_string=attribute.doc_string)
+    return attribute
 
 
 def _is_large(tensor: ir.TensorProtocol | None) -> TypeGuard[ir.TensorProtocol]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -45,11 +46,13 @@ class Draft:
         Raises:
             ModelSaveError: the files cannot be moved.
         """
-        with _one_line_errors(self.destination):
-            for file in sorted(self.folder.iterdir(), key=lambda file: file == self.path):
-                os.replace(file, self.destination.parent / file.name)  # noqa: PTH105
-            _fsync_folder(self.destination.parent)
-        self.discard()
+        try:
+            with _one_line_errors(self.destination):
+                for file in sorted(self.folder.iterdir(), key=lambda file: file == self.path):
+                    os.replace(file, self.destination.parent / file.name)  # noqa: PTH105
+                _fsync_folder(self.destination.parent)
+        finally:
+            self.discard()
 
     def discard(self) -> None:
         """Remove the draft."""
@@ -69,8 +72,10 @@ def write_draft(
             one whose source has external data, get this anyway.
 
     Raises:
-        ModelSaveError: the folder is missing or not writable, or the disk is full.
+        ModelSaveError: the folder is missing or not writable, the disk is full, or a folder has the name.
     """
+    if os.path.isdir(destination):  # noqa: PTH112 (a path too long is no error here)
+        raise ModelSaveError(f"{destination}: is a folder; name a file with -o")
     folder = destination.parent / f".{destination.name}.fuseonnx-{os.getpid()}"
     with _one_line_errors(destination):
         _remove_stale_drafts(destination)
@@ -127,6 +132,7 @@ def _slotted_initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 def _free_data_name(model_name: str, taken: frozenset[str]) -> str:
     """Return the name of the data file: never one that the source reads, which must survive a crash."""
     name, number = f"{model_name}.data", 0
+    taken = frozenset(map(os.path.normpath, taken))
     while name in taken:
         number += 1
         name = f"{model_name}.{number}.data"
@@ -156,7 +162,7 @@ def _write_payload(tensor: Tensor, file: BinaryIO) -> None:
 
 
 def _remove_stale_drafts(destination: Path) -> None:
-    for folder in destination.parent.glob(f".{destination.name}.fuseonnx-*"):
+    for folder in destination.parent.glob(f".{glob.escape(destination.name)}.fuseonnx-*"):
         pid = folder.name.rpartition("-")[2]
         if not pid.isdigit() or not _is_running(int(pid)) or int(pid) == os.getpid():
             shutil.rmtree(folder, ignore_errors=True)

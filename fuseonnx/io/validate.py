@@ -43,7 +43,7 @@ def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def nbytes(tensor: onnx.TensorProto) -> int:
     """Return the size of a tensor's payload, as its shape and type say."""
-    return ceil(prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth / 8)
+    return ceil(prod(tensor.dims) * int(ir.DataType(tensor.data_type).bitwidth) / 8)
 
 
 def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -29,16 +29,23 @@ _UNKNOWN_TO_NUMPY: dict[str, Any] = {
 }
 
 
+def require_onnxruntime() -> None:
+    """Raise BackendError, with the way to install it, if onnxruntime is missing."""
+    try:
+        import onnxruntime  # noqa: F401
+    except ImportError:
+        raise BackendError("onnxruntime is not installed: pip install 'fuseonnx[cpu]'") from None
+
+
 def open_session(model: Path, *, optimized: bool = False, threads: int = 0) -> onnxruntime.InferenceSession:
     """Open `model` on the CPU execution provider.
 
     `optimized=False` turns all of onnxruntime's graph optimizations off, `True` all on. `threads=0` leaves
     the number of threads to onnxruntime. Raises BackendError when onnxruntime is missing or cannot load it.
     """
-    try:
-        import onnxruntime as ort
-    except ImportError:
-        raise BackendError("onnxruntime is not installed: pip install 'fuseonnx[cpu]'") from None
+    require_onnxruntime()
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,7 @@ def test_real_models_stay_as_they_are(real_models: dict[str, Path], tmp_path: Pa
         assert [node.name for node in after.graph.node] == [node.name for node in model.graph.node], name
         for field in ("input", "output", "doc_string", "name"):
             assert getattr(after.graph, field) == getattr(model.graph, field), (name, field)
-        sort = lambda infos: sorted(infos, key=lambda each: each.name)  # noqa: E731
-        assert sort(after.graph.value_info) == sort(model.graph.value_info), name
+        assert _by_name(after.graph.value_info) == _by_name(model.graph.value_info), name
         assert [_comparable(node) for node in after.graph.node] == [
             _comparable(node) for node in model.graph.node
         ], name
@@ -113,6 +113,10 @@ def test_real_models_stay_as_they_are(real_models: dict[str, Path], tmp_path: Pa
         for ours, theirs in zip(after.graph.initializer, model.graph.initializer, strict=True):
             assert ours.name == theirs.name
             assert numpy_helper.to_array(ours).tobytes() == numpy_helper.to_array(theirs).tobytes()
+
+
+def _by_name(infos: Iterable[onnx.ValueInfoProto]) -> list[onnx.ValueInfoProto]:
+    return sorted(infos, key=lambda each: each.name)
 
 
 def _comparable(node: onnx.NodeProto) -> onnx.NodeProto:
@@ -127,7 +131,7 @@ def _comparable(node: onnx.NodeProto) -> onnx.NodeProto:
         for output in attribute.g.output:
             if not output.type.WhichOneof("value"):
                 output.ClearField("type")
-        infos = sorted(attribute.g.value_info, key=lambda each: each.name)
+        infos = _by_name(attribute.g.value_info)
         if infos:
             del attribute.g.value_info[:]
             attribute.g.value_info.extend(infos)
@@ -276,7 +280,7 @@ def test_typed_data_fields(tmp_path: Path) -> None:
 
 
 def test_string_tensors(tmp_path: Path) -> None:
-    texts = helper.make_tensor("w", TensorProto.STRING, [2000], [f"text {i} é".encode() for i in range(2000)])
+    texts = helper.make_tensor("w", TensorProto.STRING, [2000], [f"text {i} é" for i in range(2000)])
     graph = helper.make_graph(
         [helper.make_node("Identity", ["w"], ["y"])], "g", [], [info("y", [2000], TensorProto.STRING)], [texts]
     )
@@ -304,7 +308,7 @@ def test_device_configurations(tmp_path: Path) -> None:
 def test_zero_sized_scalar_and_empty_tensors(tmp_path: Path) -> None:
     tensors = [
         numpy_helper.from_array(np.zeros((0, 3), np.float32), "empty"),
-        numpy_helper.from_array(np.float32(2.5), "scalar"),
+        numpy_helper.from_array(np.array(2.5, np.float32), "scalar"),
     ]
     nodes = [helper.make_node("Identity", [each.name], [f"{each.name}_y"]) for each in tensors]
     model = model_of(helper.make_graph(nodes, "g", [], [info("empty_y", [0, 3]), info("scalar_y", [])], tensors))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -37,10 +38,10 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run(checkout: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a tool of this Python in the copy."""
-    return subprocess.run(
-        [sys.executable, "-m", *command], cwd=checkout, capture_output=True, text=True, check=False
-    )
+    """Run a tool of this Python in the copy, without the options that this run of pytest was given."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    full = [sys.executable, "-m", *command]
+    return subprocess.run(full, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
 
 
 def written(checkout: Path) -> list[str]:

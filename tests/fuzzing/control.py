@@ -1,0 +1,207 @@
+"""Random If, Loop, Scan and local functions, nested, whose bodies read values from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.fuzzing.elementwise import activation, arithmetic, constant_for, reduce_over
+from tests.fuzzing.layout import shape_tensor
+from tests.fuzzing.scope import FLOATS, Function, Scope, Skip, Value, anything, is_float, is_number, static
+
+MAX_DEPTH = 2
+Grow = Callable[[Scope, int], None]
+DOMAIN = "local"
+
+
+def if_(g: Scope, grow: Grow) -> Value:
+    """Add an If; both branches change the same value, each in its way, and read others."""
+    x = g.pick(is_number)
+    condition = _condition(g)
+    prefix = _prefix(g)
+    count = g.between(1, 2)
+    bodies, results = [], []
+    for branch in ("then_branch", "else_branch"):
+        body = _body(g, prefix if g.chance(0.5) else _prefix(g))
+        grow(body, g.between(0, 3))
+        results = [_changed(body, x) for _ in range(count)]
+        bodies.append((branch, graph_of(body, branch, (), results)))
+    bound = max(10 * x.bound, *(value.bound for value in results))
+    outputs = g.op_many("If", [condition], [x.shape] * count, dtype=x.dtype, exact=False, bound=bound, **dict(bodies))
+    return outputs[0]
+
+
+def loop(g: Scope, grow: Grow) -> Value:
+    """Add a Loop that carries one value and collects another."""
+    x = g.pick(is_float)
+    times = (g.between(1, 3),) * 2
+    dims = [dim for value in g.values for dim in value.shape if max(dim) <= 3]
+    if dims and g.chance(0.3):
+        times = g.choose(dims)
+        trips = shape_tensor(g, [times])
+    else:
+        trips = g.const(times[0])
+    keep = g.const(np.array(True), TensorProto.BOOL)
+    body = _body(g, _prefix(g))
+    index = Value(f"{body.prefix}index", TensorProto.INT64)
+    go_on = Value(f"{body.prefix}cond", TensorProto.BOOL)
+    state = Value(f"{body.prefix}state", x.dtype, x.shape, exact=False, bound=max(x.bound, 1.0))
+    body.values += [index, state]
+    grow(body, g.between(0, 3))
+    flag = body.op("Identity", [go_on], ())
+    carried = activation(body, g.choose(("Tanh", "Sigmoid")), _changed(body, state))
+    collected = _changed(body, state)
+    proto = graph_of(body, "loop", (index, go_on, state), (flag, carried, collected))
+    return g.choose(
+        g.op_many(
+            "Loop",
+            [trips, keep, x],
+            [x.shape, (times, *x.shape)],
+            dtype=x.dtype,
+            exact=False,
+            bound=max(collected.bound, x.bound),
+            body=proto,
+        )
+    )
+
+
+def scan(g: Scope, grow: Grow) -> Value:
+    """Add a Scan over the first axis of a value."""
+    x = g.pick(lambda value: is_float(value) and value.rank > 0)
+    start = g.pick(lambda value: value.dtype == x.dtype)
+    body = _body(g, _prefix(g))
+    state = Value(f"{body.prefix}state", x.dtype, start.shape, exact=False, bound=max(1.0, start.bound))
+    row = Value(f"{body.prefix}row", x.dtype, x.shape[1:], x.exact, x.bound)
+    body.values += [state, row]
+    grow(body, g.between(0, 3))
+    carried = activation(body, "Tanh", _changed(body, state))
+    collected = _changed(body, row)
+    proto = graph_of(body, "scan", (state, row), (carried, collected), shapes=True)
+    shapes = [start.shape, x.shape]
+    bound = max(collected.bound, start.bound)
+    inputs = [start, x]
+    return g.choose(g.op_many("Scan", inputs, shapes, exact=False, bound=bound, body=proto, num_scan_inputs=1))
+
+
+def call(g: Scope, grow: Grow) -> Value:
+    """Call a local function, an old one where its inputs fit, or a new one."""
+    if g.world.ir_version < 8 or g.depth > MAX_DEPTH:
+        raise Skip
+    if not g.world.functions or g.chance(0.5):
+        g.world.functions.append(_function(g, grow))
+    function = g.choose(g.world.functions)
+    given = [g.pick(lambda value, wanted=wanted: _fits(value, wanted)) for wanted in function.inputs]  # type: ignore[misc]
+    outputs = [
+        Value(g.fresh("call") + f"_{index}", value.dtype, value.shape, exact=False, bound=value.bound)
+        for index, value in enumerate(function.outputs)
+    ]
+    attributes = {"slope": 0.25} if function.proto.attribute else {}
+    g.nodes.append(
+        helper.make_node(
+            function.proto.name,
+            [value.name for value in given],
+            [value.name for value in outputs],
+            domain=DOMAIN,
+            **attributes,
+        )
+    )
+    g.values.extend(outputs)
+    return outputs[0]
+
+
+def _function(g: Scope, grow: Grow) -> Function:
+    world = g.world
+    world.names += 1
+    name = f"function{world.names}"
+    inner = Scope(world, depth=g.depth + 1, prefix=f"f{world.names}_")
+    inner.holds_initializers = False
+    inputs = []
+    for index in range(g.between(1, 2)):
+        like = g.pick(anything)
+        inputs.append(Value(f"{inner.prefix}in{index}", like.dtype, like.shape, exact=False, bound=like.bound))
+    inner.values += inputs
+    grow(inner, g.between(1, 5))
+    slopes = ["slope"] if g.chance(0.3) and inputs[0].dtype in FLOATS else []
+    for slope in slopes:
+        activation(inner, "LeakyRelu", inputs[0])
+        node = inner.nodes[-1]
+        del node.attribute[:]
+        node.attribute.add(name="alpha", ref_attr_name=slope, type=onnx.AttributeProto.FLOAT)
+    produced = {name for node in inner.nodes for name in node.output}
+    own = [value for value in inner.values if value.name in produced]
+    if not own:
+        raise Skip
+    outputs = list(dict.fromkeys((own[-1], g.choose(own))))
+    opsets = [helper.make_opsetid("", g.opset), helper.make_opsetid(DOMAIN, 1)]
+    proto = helper.make_function(
+        DOMAIN, name, [value.name for value in inputs], [value.name for value in outputs], inner.nodes, opsets, slopes
+    )
+    return Function(proto, inputs, outputs)
+
+
+def _fits(value: Value, wanted: Value) -> bool:
+    return (value.dtype, value.shape) == (wanted.dtype, wanted.shape) and value.bound <= wanted.bound
+
+
+def _condition(g: Scope) -> Value:
+    """Return a bool scalar: constant, given, or computed."""
+    scalars = [value for value in g.values if value.dtype == TensorProto.BOOL and not value.rank]
+    if scalars and g.chance(0.6):
+        return g.choose(scalars)
+    if g.chance(0.5):
+        return g.const(np.array(g.chance(0.5)), TensorProto.BOOL)
+    x = g.pick(lambda value: value.exact and is_number(value))
+    largest = reduce_over(g, "ReduceMax", x, (), keepdims=0)
+    zero = g.const(np.array(0.0), x.dtype)
+    return g.op("Greater", [largest, zero], (), dtype=TensorProto.BOOL, bound=1.0, exact=True)
+
+
+def _prefix(g: Scope) -> str:
+    g.world.names += 1
+    return f"{g.prefix}b{g.world.names}_"
+
+
+def _body(g: Scope, prefix: str) -> Scope:
+    if g.depth >= MAX_DEPTH:
+        raise Skip
+    body = Scope(g.world, g.values, depth=g.depth + 1, prefix=prefix)
+    body.holds_initializers = g.holds_initializers and g.world.ir_version >= 4
+    return body
+
+
+def _changed(body: Scope, x: Value) -> Value:
+    """Add something of the shape of `x`, made from it and often from other values of the body."""
+    y = x
+    for _ in range(body.between(0, 2)):
+        c = constant_for(body, x)
+        if c.rank <= x.rank and all(dim in ((1, 1), x.shape[i - c.rank]) for i, dim in enumerate(c.shape)):
+            y = arithmetic(body, body.choose(("Add", "Mul", "Sub")), y, c)
+    if x.dtype in FLOATS and body.chance(0.5):
+        side = body.pick(lambda value: value.dtype == x.dtype)
+        mean = reduce_over(body, "ReduceMean", side, (), keepdims=0)
+        y = body.op("Add", [y, mean], x.shape, bound=y.bound + mean.bound, exact=False)
+    if y is x or body.chance(0.2):
+        y = body.op("Identity", [y], x.shape)
+    return y
+
+
+def graph_of(
+    body: Scope, name: str, inputs: Sequence[Value], outputs: Sequence[Value], *, shapes: bool = False
+) -> onnx.GraphProto:
+    """Return a scope as a body, with the types of its signature and often, or always, its shapes."""
+
+    def info(value: Value) -> onnx.ValueInfoProto:
+        dims = [dim[0] if static(dim) else None for dim in value.shape]
+        known = shapes or not dims or body.chance(0.4)
+        return helper.make_tensor_value_info(value.name, value.dtype, dims if known else None)
+
+    return helper.make_graph(
+        body.nodes,
+        name,
+        list(map(info, inputs)),
+        list(map(info, outputs)),
+        [numpy_helper.from_array(array, key) for key, array in body.initializers.items()],
+    )
