@@ -158,7 +158,9 @@ def _select(only: Sequence[str], skip: Sequence[str], extra_rules: Sequence[Extr
 def _check_names(known: Container[str], extra: Sequence[str]) -> None:
     for name in extra:
         if name in known or extra.count(name) > 1:
-            raise OptionError(f"an extra rule is called '{name}', as another one is; give it a name of its own")
+            raise OptionError(
+                f"an extra rule is called '{name}', as another one is; give it a name of its own"
+            )
 
 
 def _wanted(steps: Sequence[Step], names: set[str]) -> tuple[Step, ...]:

@@ -4,6 +4,9 @@
 class FuseOnnxError(Exception):
     """Base of every error a user can cause; the command line prints it as one line and exits with 2."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))  # names in a broken model may hold line breaks
+
 
 class ModelLoadError(FuseOnnxError):
     """The source is not a usable ONNX model (not ONNX, truncated, empty, missing or escaping data…)."""

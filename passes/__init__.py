@@ -30,8 +30,10 @@ from fuseonnx.passes import (
     fuse_matmul_add,
     inline_constant_if,
     lift_constants,
+    merge_unsqueeze_into_reduce,
     remove_dead_nodes,
     remove_unused_initializers,
+    swap_negated_if,
 )
 
 STAGES: tuple[Stage, ...] = (
@@ -54,6 +56,8 @@ STAGES: tuple[Stage, ...] = (
             eliminate_noop_slice.RULE,
             eliminate_noop_transpose.RULE,
             eliminate_repeated_op.RULE,
+            merge_unsqueeze_into_reduce.RULE,
+            swap_negated_if.RULE,
             eliminate_common_subexpressions.RULE,
             deduplicate_initializers.RULE,
         ),

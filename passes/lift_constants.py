@@ -2,7 +2,8 @@
 
     Constant(value) ─ op   ⇒   op, reading the initializer
 
-Local functions cannot hold initializers and keep their Constant nodes; so do graph outputs.
+Local functions, and bodies before IR version 4, cannot hold initializers and keep their Constant nodes;
+so do graph outputs.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from fuseonnx.core.constants import constant_tensor, is_const
-from fuseonnx.core.graph import graphs_in
+from fuseonnx.core.graph import graphs_in, takes_initializers
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
 
@@ -20,6 +21,8 @@ _NAME = "lift_constants"
 def run(model: ir.Model, journal: Journal) -> None:
     """Lift every Constant that is no graph output."""
     for graph in graphs_in(model.graph):
+        if not takes_initializers(graph, model):
+            continue
         for node in graph:
             if (
                 node.op_type == "Constant"

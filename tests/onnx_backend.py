@@ -24,6 +24,9 @@ _DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
 _NEWEST_IR, _NEWEST_OPSET = 13, 26
 _KNOWN_TO_NUMPY = frozenset(range(1, 14)) | {0}
 """Element types, FLOAT to UINT64, that onnxruntime takes from and gives to numpy; 0 is no tensor."""
+_NO_IDENTITY = frozenset({21, 22, 23, 25, 26})
+"""Element types of less than 8 bits: onnxruntime has no Identity for them."""
+_EXTREMES = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30, -1e-30, 65504.0, -7.0, -2.5, -0.3, 0.5, 1.5, 2.5, 3.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +222,7 @@ def _distance(value: np.ndarray, expected: np.ndarray, case: Case) -> str | None
 def with_constants(case: Case, *, but_first: bool) -> Case | None:
     """Return the case with its inputs turned into initializers, or None if there is none to turn.
 
-    An Identity follows each output that is a tensor, for an output itself never becomes a constant.
+    An Identity comes before each output that is a tensor, since an output itself never becomes a constant.
 
     Args:
         case: the case.
@@ -248,9 +251,30 @@ def with_constants(case: Case, *, but_first: bool) -> Case | None:
 def _put_identity_before_outputs(graph: onnx.GraphProto) -> None:
     made_here = {name for node in graph.node for name in node.output}
     for info in graph.output:
-        if info.type.HasField("tensor_type") and info.name in made_here:
+        element_type = info.type.tensor_type.elem_type
+        if element_type and element_type not in _NO_IDENTITY and info.name in made_here:
             inner = f"{info.name}_before_identity"
             for node in graph.node:
                 node.input[:] = [inner if name == info.name else name for name in node.input]
                 node.output[:] = [inner if name == info.name else name for name in node.output]
             graph.node.append(helper.make_node("Identity", [inner], [info.name]))
+
+
+def with_extremes(case: Case) -> Case | None:
+    """Return the case with NaN, infinities, huge, tiny and signed values in its floating-point inputs.
+
+    The expected outputs are onnxruntime's; None if there is no such input, or onnxruntime refuses the values.
+    """
+    rng = np.random.default_rng(0)
+    feeds = dict(case.feeds)
+    floats = [
+        name for name, value in feeds.items() if isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    ]
+    for name in floats:
+        with np.errstate(over="ignore", under="ignore"):
+            feeds[name] = np.asarray(rng.choice(_EXTREMES, arrays[name].shape), arrays[name].dtype)
+    try:
+        expected = run_onnxruntime(case.model, feeds) if floats else None
+    except Exception:  # onnxruntime's errors have no common base
+        return None
+    return expected and dataclasses.replace(case, feeds=feeds, expected=expected)

@@ -49,34 +49,33 @@ TESTS = '''\
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
 from tests.helpers import assert_same_answers, make_model, rewrite
 
 RULE = "{name}"
-NODES = (helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Relu", ["r"], ["y"], name="last"))
+FIRES = (helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Relu", ["r"], ["y"], name="last"))
 
 
 @pytest.mark.parametrize(
-    ("weights", "outputs", "reason"),
+    ("nodes", "reason"),
     [
-        # One line for each precondition, which breaks this one alone.
-        pytest.param({{}}, ["y"], "write the reason that the guard gives", id="one precondition"),
+        # One case for each precondition, which breaks it alone.
+        pytest.param(FIRES, "write here the reason that the guard gives", id="one precondition"),
     ],
 )
-def test_keeps_out(weights: Mapping[str, np.ndarray], outputs: list[str], reason: str) -> None:
-    model = make_model(NODES, {{"x": ["batch", 4]}}, outputs, weights)
-    after = rewrite(model, RULE)
+def test_keeps_out(nodes: Sequence[onnx.NodeProto], reason: str) -> None:
+    after = rewrite(make_model(nodes, {{"x": ["batch", 4]}}, ["y"]), RULE)
     assert after.fired == {{}}
     assert after.declined[RULE] == {{reason: 1}}
 
 
 def test_fires() -> None:
-    model = make_model(NODES, {{"x": ["batch", 4]}}, ["y"])
+    model = make_model(FIRES, {{"x": ["batch", 4]}}, ["y"])
     after = rewrite(model, RULE)
     assert after.fired == {{RULE: 1}}
     assert after.ops == {{"Relu": 1}}

@@ -30,6 +30,7 @@ def annotate(model: ir.Model) -> bool:
     if _IS_ANNOTATED not in model.meta:
         _forget_declared_shapes(model)
         model.meta[_IS_ANNOTATED] = True
+    _note_convolutions(model)
     try:
         inferred = onnx.shape_inference.infer_shapes(_proto_to_infer(model), data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
@@ -72,6 +73,18 @@ def _forget_declared_shapes(model: ir.Model) -> None:
                     value.shape = None
 
 
+def _note_convolutions(model: ir.Model) -> None:
+    """Note rank and channels of what a Conv gives: the weight decides them, however little is known of x."""
+    for graph in all_graphs(model):
+        for node in graph:
+            if node.op_type != "Conv" or node.domain or node.outputs[0].shape is not None:
+                continue
+            weight = static_shape(node.inputs[1])
+            if weight is not None and node.inputs[1] is not None:
+                node.outputs[0].type = node.inputs[1].type
+                node.outputs[0].shape = ir.Shape([None, weight[0], *[None] * (len(weight) - 2)])
+
+
 def _proto_to_infer(model: ir.Model) -> onnx.ModelProto:
     """Return what inference reads: signature, nodes, and of the weights the small ones with their data."""
     proto = onnx.ModelProto(ir_version=model.ir_version)
@@ -87,7 +100,7 @@ def _proto_to_infer(model: ir.Model) -> onnx.ModelProto:
                 ir.serde.serialize_value_into(proto.graph.input.add(), value)
     for node in model.graph:
         ir.serde.serialize_node_into(proto.graph.node.add(), node)
-        if node.domain not in _INFERRED_DOMAINS:
+        if node.domain not in _INFERRED_DOMAINS or node.op_type == "Conv":
             for value in node.outputs:
                 ir.serde.serialize_value_into(proto.graph.value_info.add(), value)
     for value in model.graph.outputs:

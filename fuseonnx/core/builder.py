@@ -44,12 +44,12 @@ class Names:
 class Builder:
     """Collects the new nodes and constants of one rewrite."""
 
-    def __init__(self, root: ir.Node, names: Names, *, in_function: bool) -> None:
+    def __init__(self, root: ir.Node, names: Names, *, constant_nodes: bool) -> None:
         self.nodes: list[ir.Node] = []
         self.initializers: list[ir.Value] = []
         self._root = root
         self._names = names
-        self._in_function = in_function
+        self._constant_nodes = constant_nodes
 
     def op(
         self,
@@ -96,7 +96,7 @@ class Builder:
         Raises:
             Refused: the body has initializers and would go into a local function, which cannot hold them.
         """
-        if self._in_function and body.initializers:
+        if self._constant_nodes and body.initializers:
             raise Refused("a local function cannot hold the initializers of the body")
         body.outputs.clear()
         for name, value in list(body.initializers.items()):
@@ -112,7 +112,7 @@ class Builder:
         self.nodes.extend(nodes)
 
     def const(self, data: Array | ir.LazyTensor, like: ir.Value | None = None) -> ir.Value:
-        """Add a constant and return it: an initializer, or a Constant node inside a local function.
+        """Add a constant and return it: an initializer, or a Constant node where there can be none.
 
         Args:
             data: its data; the dtype is kept. A lazy tensor is computed when the model is saved.
@@ -128,7 +128,7 @@ class Builder:
             tensor.name = name
         else:
             tensor = ir.Tensor(np.ascontiguousarray(data).reshape(data.shape), name=name)
-        if self._in_function:
+        if self._constant_nodes:
             node = ir.Node("", "Constant", (), (ir.AttrTensor("value", tensor),), name=name)
             value = node.outputs[0]
             self.nodes.append(node)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
+
 _WITH_BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 
 
@@ -49,6 +51,14 @@ def bodies_of(node: ir.Node) -> Iterator[ir.Graph]:
             yield attribute.as_graph()
         elif attribute.type is ir.AttributeType.GRAPHS:
             yield from attribute.as_graphs()
+
+
+def takes_initializers(graph: ir.Graph, model: ir.Model) -> bool:
+    """Whether the main graph, or a body in it, may hold initializers that are not inputs.
+
+    Before IR version 4 bodies may not; of the main graph's, saving makes inputs.
+    """
+    return graph is model.graph or model.ir_version >= INITIALIZERS_ARE_INPUTS_BEFORE_IR
 
 
 def remove_if_dead(node: ir.Node, survivors: dict[ir.Node, None]) -> None:

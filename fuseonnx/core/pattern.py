@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import onnx_ir as ir
 
@@ -107,8 +108,7 @@ def op(
     return Op((types,) if isinstance(types, str) else types, inputs, name, shared, each)
 
 
-@dataclass(frozen=True)
-class Captures:
+class Captures(NamedTuple):
     """What one way of matching has captured so far; never mutated, so that a search can turn back."""
 
     values: dict[str, ir.Value | None]

@@ -79,11 +79,9 @@ class _Batch:
             if isinstance(step, GraphPass):
                 with failures_named(step.name, "the whole model"):
                     step.run(model, journal)
-        changed = len(journal.applied) > before
-        if changed:
+        if len(journal.applied) > before:
             _check(model, journal, before)
-        if rules or not changed:
-            self.settled_at = len(journal.applied)
+        self.settled_at = len(journal.applied)
 
 
 def _batches(steps: Sequence[Step]) -> list[_Batch]:

@@ -13,7 +13,14 @@ from collections.abc import Iterable, Sequence
 import onnx_ir as ir
 
 from fuseonnx.core.builder import Builder, Names
-from fuseonnx.core.graph import bodies_of, graphs_in, nodes_in, remove_if_dead, top_graphs
+from fuseonnx.core.graph import (
+    bodies_of,
+    graphs_in,
+    nodes_in,
+    remove_if_dead,
+    takes_initializers,
+    top_graphs,
+)
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.pattern import ANY_OP, match_root, root_types
 from fuseonnx.core.rule import Match, Refused, Rule, failures_named
@@ -102,7 +109,8 @@ class Rewriter:
         """Replace the root, or return the reason why that is not possible."""
         root, graph = match.root, match.root.graph
         assert graph is not None
-        builder = Builder(root, self._names, in_function=self._tops[graph] is not self._model.graph)
+        in_main = self._tops[graph] is self._model.graph and takes_initializers(graph, self._model)
+        builder = Builder(root, self._names, constant_nodes=not in_main)
         try:
             built = rule.replace(match, builder)
         except Refused as refusal:

@@ -86,7 +86,8 @@ class Rule:
 class GraphPass:
     """A rewrite that needs to see the whole model.
 
-    `run` asks `journal.admits` before each application and tells `journal.record` after it.
+    `run` asks `journal.admits` before each application and tells `journal.record` after it. It brings its own
+    work to an end: run again at once, it would find nothing to do.
     """
 
     name: str

@@ -18,7 +18,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from fuseonnx.core.graph import all_graphs, nodes_in, top_graphs
+from fuseonnx.core.graph import INITIALIZERS_ARE_INPUTS_BEFORE_IR, all_graphs, nodes_in, top_graphs
 from fuseonnx.core.invariants import UNDEFINED
 from fuseonnx.errors import ModelLoadError
 from fuseonnx.io.validate import check, nbytes, tensors
@@ -26,8 +26,6 @@ from fuseonnx.io.wire import FileBytes, WireError, lift
 
 DECLARED = "fuseonnx.declared"
 """Key in `graph.meta`: value name to the (type, shape) that the file declares for it."""
-
-INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import TypeGuard
 import onnx
 import onnx_ir as ir
 
-from fuseonnx.core.graph import all_graphs
-from fuseonnx.io.load import DECLARED, INITIALIZERS_ARE_INPUTS_BEFORE_IR, Signature
+from fuseonnx.core.graph import INITIALIZERS_ARE_INPUTS_BEFORE_IR, all_graphs
+from fuseonnx.io.load import DECLARED, Signature
 
 Tensor = ir.TensorProtocol
 
@@ -72,7 +72,9 @@ def _slotted(attribute: ir.Attr, payloads: list[Tensor]) -> ir.Attr:
     if attribute.is_ref():
         return attribute
     if attribute.type is ir.AttributeType.TENSOR and _is_large(attribute.value):
-        return ir.AttrTensor(attribute.name, _slot(payloads, attribute.value), doc_string=attribute.doc_string)
+        return ir.AttrTensor(
+            attribute.name, _slot(payloads, attribute.value), doc_string=attribute.doc_string
+        )
     if attribute.type is ir.AttributeType.TENSORS and any(map(_is_large, attribute.value)):
         tensors = [_slot(payloads, each) if _is_large(each) else each for each in attribute.value]
         return ir.AttrTensors(attribute.name, tensors, doc_string=attribute.doc_string)

@@ -104,12 +104,16 @@ def _outputs(nodes: Iterable[onnx.NodeProto], path: Path) -> Iterator[str]:
             raise ModelLoadError(
                 f"{path}: node '{node.name}' ({node.op_type}) has no output; export the model again"
             )
+        if any(isinstance(text, bytes) for text in (node.name, node.op_type, node.domain, *node.input)):
+            raise ModelLoadError(f"{path}: a name in {node.op_type!r} is not UTF-8; export the model again")
         yield from filter(None, node.output)
 
 
 def _check_names(names: Sequence[str], path: Path) -> None:
     seen: set[str] = set()
     for name in names:
+        if isinstance(name, bytes):  # protobuf returns what is not UTF-8 as it is
+            raise ModelLoadError(f"{path}: the name {name!r} is not UTF-8; export the model again")
         if name in seen:
             raise ModelLoadError(f"{path}: '{name}' is defined twice; export the model again")
         seen.add(name)

@@ -84,10 +84,13 @@ def test_steps_that_undo_each_other_are_named(apart: bool) -> None:
         _run(_model("Abs", "Neg"), *stages)
 
 
-def test_a_pass_without_end_is_named() -> None:
-    endless = GraphPass("endless", lambda _model, journal: journal.record("endless", "y"))
-    with pytest.raises(RewriteError, match="endless"):
-        _run(_model("Abs"), [endless])
+def test_passes_without_end_are_named() -> None:
+    endless = [
+        GraphPass(name, lambda _model, journal, name=name: journal.record(name, "y"))  # type: ignore[misc]
+        for name in ("tick", "tock")
+    ]
+    with pytest.raises(RewriteError, match="tick, tock undo each other"):
+        _run(_model("Abs"), endless)
 
 
 def test_a_step_that_breaks_the_graph_is_named() -> None:

@@ -261,6 +261,8 @@ def gather(g: Scope) -> Value:
     x = g.pick(lambda value: value.rank > 0)
     axis = g.between(0, x.rank - 1)
     size = min(x.shape[axis])
+    if not size:
+        raise Skip
     form = g.choose(((), (1,), (2,), (2, 1)))
     low = -size if g.opset >= 11 else 0
     indices = g.const(g.rng.integers(low, size, form))

@@ -74,7 +74,7 @@ def conv_transpose(g: Scope) -> Value:
 
 def followed(g: Scope, y: Value) -> Value:
     """Often add to a result what a rule may fold into its producer."""
-    kind = g.between(0, 9)
+    kind = g.between(0, 9) if y.rank > 1 else 9
     if kind < 3:
         return normalized(g, y)
     if kind < 7:

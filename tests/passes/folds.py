@@ -73,7 +73,9 @@ def conv_transpose(*, spatial: int = 2, group: int = 1, bias: bool = True, chann
     if bias:
         weights["b"] = _normal(rng, channels)
     strides = [2] * spatial
-    node = helper.make_node("ConvTranspose", ["x", *weights], ["c"], group=group, strides=strides, name="layer")
+    node = helper.make_node(
+        "ConvTranspose", ["x", *weights], ["c"], group=group, strides=strides, name="layer"
+    )
     return Layer((node,), weights, ("batch", 4, *(5,) * spatial), channels, spatial + 2)
 
 
@@ -134,7 +136,7 @@ def per_channel(layer: Layer, seed: int = 5) -> np.ndarray:
     return (rng.uniform(0.5, 2, shape) * rng.choice([-1, 1], shape)).astype(np.float32)
 
 
-def build(  # noqa: D103
+def build(
     layer: Layer,
     tail: Tail,
     *,
@@ -214,7 +216,9 @@ def as_float32(model: onnx.ModelProto) -> onnx.ModelProto:
         info.type.tensor_type.elem_type = TensorProto.FLOAT
     del cast.graph.value_info[:]
     for tensor in cast.graph.initializer:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+        tensor.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
+        )
     return cast
 
 
@@ -244,16 +248,18 @@ def flags(model: onnx.ModelProto) -> list[dict[str, np.ndarray]]:
     return [{**feeds, "flag": np.array(flag)} for flag in (True, False)]
 
 
-def used_twice(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:  # noqa: D103
+def used_twice(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
     relu = helper.make_node("Relu", ["c"], ["other"])
-    return build(layer, tail, more=[relu], outputs=["y", "other"]), f"the result of {layer.op} has other users"
+    return build(
+        layer, tail, more=[relu], outputs=["y", "other"]
+    ), f"the result of {layer.op} has other users"
 
 
-def is_graph_output(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:  # noqa: D103
+def is_graph_output(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
     return build(layer, tail, outputs=["y", "c"]), f"the result of {layer.op} is a graph output"
 
 
-def captured_by_body(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:  # noqa: D103
+def captured_by_body(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
     branches = {
         f"{name}_branch": helper.make_graph(
             [helper.make_node(op, ["c"], [name])], name, [], [onnx.ValueInfoProto(name=name)]
@@ -265,35 +271,33 @@ def captured_by_body(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:  
         helper.make_node("Greater", ["sum", "zero"], ["flag"]),
         helper.make_node("If", ["flag"], ["other"], **branches),
     ]
-    model = build(
-        layer, tail, more=more, outputs=["y", "other"], weights={"zero": np.zeros((), np.float32)}
-    )
+    model = build(layer, tail, more=more, outputs=["y", "other"], weights={"zero": np.zeros((), np.float32)})
     return model, f"the result of {layer.op} has other users"
 
 
-def weight_is_input(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:  # noqa: D103
+def weight_is_input(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
     return build(layer, tail, inputs={"w": layer.weights["w"].shape}), ""
 
 
-def weight_is_overridable(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:  # noqa: D103
+def weight_is_overridable(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
     return build(layer, tail, overridable=["w"]), ""
 
 
-def constant_is_input(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:  # noqa: D103
+def constant_is_input(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
     name = next(iter(tail.weights))
     return build(layer, tail, inputs={name: tail.weights[name].shape}), ""
 
 
-def constant_is_overridable(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:  # noqa: D103
+def constant_is_overridable(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
     return build(layer, tail, overridable=[next(iter(tail.weights))]), ""
 
 
-def weight_is_shared(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:  # noqa: D103
+def weight_is_shared(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
     twins = [_renamed(node, "twin_", keep={"x", *layer.weights}) for node in layer.nodes]
     return build(layer, tail, more=twins, outputs=["y", "twin_c"]), "the weights are shared"
 
 
-def weight_overflows(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:  # noqa: D103
+def weight_overflows(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
     weights = {"w": layer.weights["w"] * np.float32(1e4)}
     name = next(iter(tail.weights))
     weights[name] = tail.weights[name] * np.float32(20 if tail.node.op_type != "Div" else 0.01)

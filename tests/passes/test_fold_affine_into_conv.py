@@ -111,7 +111,9 @@ def test_keeps_out_of_a_divisor_without_a_finite_inverse(constant: np.ndarray) -
 
 def test_keeps_out_of_the_axis_attribute_that_opset_6_had() -> None:
     tail = folds.arithmetic("Mul", np.ones(6, np.float32) * 2)
-    tail.node.attribute.extend([folds.helper.make_attribute("broadcast", 1), folds.helper.make_attribute("axis", 2)])
+    tail.node.attribute.extend(
+        [folds.helper.make_attribute("broadcast", 1), folds.helper.make_attribute("axis", 2)]
+    )
     after = rewrite(folds.build(folds.conv(channels=6), tail, opset=6), RULE)  # nothing runs opset 6
     assert after.fired == {}
     assert after.declined[RULE] == {"the constant is not one per channel": 1}

@@ -52,7 +52,11 @@ def test_fires_on_half_precision() -> None:
 
 @pytest.mark.parametrize(("dtype", "rtol"), [(TensorProto.DOUBLE, 1e-5), (TensorProto.BFLOAT16, 3e-2)])
 def test_fires_on_types_that_onnxruntime_cannot_run(dtype: int, rtol: float) -> None:
-    model = folds.build(folds.conv_transpose(), folds.arithmetic("Mul", folds.per_channel(folds.conv_transpose())), dtype=dtype)
+    model = folds.build(
+        folds.conv_transpose(),
+        folds.arithmetic("Mul", folds.per_channel(folds.conv_transpose())),
+        dtype=dtype,
+    )
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 1}
     assert {tensor.data_type for tensor in after.model.graph.initializer} == {dtype}
@@ -111,7 +115,11 @@ def test_keeps_out_of_a_divisor_without_a_finite_inverse(constant: np.ndarray) -
 
 def test_keeps_out_of_the_axis_attribute_that_opset_6_had() -> None:
     tail = folds.arithmetic("Mul", np.ones(11, np.float32) * 2)
-    tail.node.attribute.extend([folds.helper.make_attribute("broadcast", 1), folds.helper.make_attribute("axis", 2)])
-    after = rewrite(folds.build(folds.conv_transpose(channels=11), tail, opset=6), RULE)  # nothing runs opset 6
+    tail.node.attribute.extend(
+        [folds.helper.make_attribute("broadcast", 1), folds.helper.make_attribute("axis", 2)]
+    )
+    after = rewrite(
+        folds.build(folds.conv_transpose(channels=11), tail, opset=6), RULE
+    )  # nothing runs opset 6
     assert after.fired == {}
     assert after.declined[RULE] == {"the constant is not one per channel": 1}

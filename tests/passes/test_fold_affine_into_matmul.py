@@ -32,7 +32,9 @@ def test_fires_on_every_operator_order_and_shape(
 
 @pytest.mark.parametrize("leading", [(), ("batch",), ("batch", 6), (2, "batch", 6)], ids=str)
 @pytest.mark.parametrize("bias", [None, (), (1,), (6,)], ids=str)
-def test_fires_on_any_rank_with_any_bias(leading: tuple[int | str, ...], bias: tuple[int, ...] | None) -> None:
+def test_fires_on_any_rank_with_any_bias(
+    leading: tuple[int | str, ...], bias: tuple[int, ...] | None
+) -> None:
     layer = folds.matmul(leading=leading, bias=bias)
     after = assert_fires(folds.build(layer, folds.arithmetic("Mul", folds.per_channel(layer))), RULE)
     assert after.ops == ({"MatMul": 1} if bias is None else {"MatMul": 1, "Add": 1})
@@ -60,14 +62,18 @@ def test_fires_in_both_branches_of_an_if() -> None:
 
 @pytest.mark.parametrize("shape", [(), (6,)], ids=str)
 def test_fires_in_a_function_where_no_rank_is_known(shape: tuple[int, ...]) -> None:
-    model = folds.in_function(folds.build(folds.matmul(), folds.arithmetic("Mul", np.full(shape, 3, np.float32))))
+    model = folds.in_function(
+        folds.build(folds.matmul(), folds.arithmetic("Mul", np.full(shape, 3, np.float32)))
+    )
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 1}
     assert_same_answers(model, after.model)
 
 
 def test_keeps_out_of_a_function_where_the_constant_may_raise_the_rank() -> None:
-    model = folds.in_function(folds.build(folds.matmul(), folds.arithmetic("Mul", np.full((1, 6), 3, np.float32))))
+    model = folds.in_function(
+        folds.build(folds.matmul(), folds.arithmetic("Mul", np.full((1, 6), 3, np.float32)))
+    )
     assert_keeps_out(model, RULE, "the constant is not one per column")
 
 

@@ -69,6 +69,4 @@ def test_keeps_out_of_a_c_that_varies_along_the_rows(bias: tuple[int, ...]) -> N
 def test_keeps_out_of_training_mode() -> None:
     tail = folds.batch_norm(6, training_mode=1)
     tail.node.output.extend(["running_mean", "running_var"])
-    assert_keeps_out(
-        folds.build(folds.gemm(), tail, opset=15), RULE, "BatchNormalization in training mode"
-    )
+    assert_keeps_out(folds.build(folds.gemm(), tail, opset=15), RULE, "BatchNormalization in training mode")
