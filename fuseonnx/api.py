@@ -135,9 +135,8 @@ def plan(model: ModelLike, *, only: Sequence[str] = (), skip: Sequence[str] = ()
         FuseOnnxError: its message is one line that names the model and the cure.
     """
     journal = Journal()
-    with opened(model) as source, _paused_gc():
-        with about(source.path):
-            pipeline.run(load(source.path).model, _select(only, skip, ()), journal, analyse=annotate)
+    with opened(model) as source, _paused_gc(), about(source.path):
+        pipeline.run(load(source.path).model, _select(only, skip, ()), journal, analyse=annotate)
     return journal.uses()
 
 

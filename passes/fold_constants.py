@@ -63,7 +63,7 @@ _DIFFERENT_UNLESS_FINITE = frozenset(
 """Order of NaN, infinities at the default bounds of Clip, conversion of either to integers and float8."""
 
 _DIFFERENT_BEFORE_OPSET = {"BatchNormalization": 14, "Softmax": 13}
-"""onnx.reference trains where inference is meant, and takes Softmax over one axis, not over all from it on."""
+"""onnx.reference trains where inference is meant, and takes Softmax over one axis, not all from it on."""
 
 
 def guard(m: Match) -> str | None:

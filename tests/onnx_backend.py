@@ -171,8 +171,7 @@ def run_reference(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> Values:
     """Run on onnx.reference."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        results: Values = ReferenceEvaluator(model).run(None, dict(feeds))
-    return results
+        return list(ReferenceEvaluator(model).run(None, dict(feeds)))
 
 
 def difference(case: Case, found: Values) -> str | None:
@@ -267,14 +266,13 @@ def with_extremes(case: Case) -> Case | None:
     """
     rng = np.random.default_rng(0)
     feeds = dict(case.feeds)
-    floats = [
-        name for name, value in feeds.items() if isinstance(value, np.ndarray) and value.dtype.kind == "f"
-    ]
-    for name in floats:
+    arrays = {name: value for name, value in feeds.items() if isinstance(value, np.ndarray)}
+    floats = {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
+    for name, array in floats.items():
         with np.errstate(over="ignore", under="ignore"):
-            feeds[name] = np.asarray(rng.choice(_EXTREMES, arrays[name].shape), arrays[name].dtype)
+            feeds[name] = rng.choice(_EXTREMES, array.shape).astype(array.dtype)
     try:
-        expected = run_onnxruntime(case.model, feeds) if floats else None
+        expected = run_onnxruntime(case.model, feeds)
     except Exception:  # onnxruntime's errors have no common base
         return None
-    return expected and dataclasses.replace(case, feeds=feeds, expected=expected)
+    return dataclasses.replace(case, feeds=feeds, expected=expected) if floats else None

@@ -30,6 +30,7 @@ _WEIGHTED: tuple[tuple[int, Operator], ...] = (
     (2, elementwise.cast),
     (3, elementwise.reduce),
     (2, elementwise.again),
+    (2, elementwise.again_and_again),
     (3, layout.transpose),
     (3, layout.squeeze),
     (2, layout.unsqueeze),
@@ -71,11 +72,15 @@ class Case:
 
 def grow(scope: Scope, count: int) -> None:
     """Add about `count` random operators to a graph."""
+    operator = scope.choose(_OPERATORS)
     for _ in range(count):
+        if scope.chance(0.85):
+            operator = scope.choose(_OPERATORS)
         try:
-            scope.choose(_OPERATORS)(scope)
+            made = operator(scope)
         except Skip:
             continue
+        scope.focus = made if scope.chance(0.7) else None
 
 
 def random_case(seed: int) -> Case:
@@ -97,9 +102,7 @@ def random_case(seed: int) -> Case:
         "random",
         [_info(value, symbols) for value in inputs]
         + [
-            helper.make_tensor_value_info(
-                name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
-            )
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
             for name, array in graph.initializers.items()
             if name in overridable or ir_version < 4
         ],
@@ -148,7 +151,9 @@ def _inputs(graph: Scope, symbols: dict[str, Dim]) -> list[Value]:
     dtype = graph.world.dtype
     inputs = [Value(f"x{index}", dtype, graph.choose(forms)) for index in range(graph.between(1, 3))]
     if graph.chance(0.3):
-        inputs.append(Value("n", graph.choose((TensorProto.INT64, TensorProto.INT32)), graph.choose(forms[5:])))
+        inputs.append(
+            Value("n", graph.choose((TensorProto.INT64, TensorProto.INT32)), graph.choose(forms[5:]))
+        )
     if graph.chance(0.3):
         inputs.append(Value("flag", TensorProto.BOOL, bound=1.0))
     if graph.chance(0.2):
@@ -161,7 +166,9 @@ def _outputs(graph: Scope, inputs: list[Value]) -> list[Value]:
     made = {name for node in graph.nodes for name in node.output}
     computed = [value for value in graph.values if value.name in made and value not in inputs]
     outputs = computed[-1:]
-    for _ in range(graph.between(0 if computed else 1, 4)):
+    unread = [value for value in computed if value.name not in graph.read]
+    outputs += [value for value in unread if graph.chance(0.4)]
+    for _ in range(graph.between(0 if computed else 1, 2)):
         anywhere = [value for value in graph.values if value.name in made or graph.chance(0.05)]
         outputs.append(graph.choose(anywhere or inputs))
     return list(dict.fromkeys(outputs))

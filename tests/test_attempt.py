@@ -28,7 +28,12 @@ def _model() -> onnx.ModelProto:
     for layer in range(LAYERS):
         weights[f"m{layer}"] = rng.normal(size=(6, 6)).astype(np.float32)
         weights[f"b{layer}"] = rng.normal(size=6).astype(np.float32)
-        steps = (("MatMul", f"m{layer}", "p"), ("Add", f"b{layer}", "q"), ("Identity", "", "i"), ("Relu", "", "r"))
+        steps = (
+            ("MatMul", f"m{layer}", "p"),
+            ("Add", f"b{layer}", "q"),
+            ("Identity", "", "i"),
+            ("Relu", "", "r"),
+        )
         for op_type, weight, letter in steps:
             inputs = [before, weight] if weight else [before]
             nodes.append(helper.make_node(op_type, inputs, [f"{letter}{layer}"], f"{op_type}{layer}"))
@@ -40,7 +45,7 @@ def _model() -> onnx.ModelProto:
     return make_model(nodes, {"x": ["batch", 4, 6]}, ["y"], weights)
 
 
-def _at(name: str) -> "fuseonnx.Rule":
+def _at(name: str) -> fuseonnx.Rule:
     """Replace the Relu that makes `name` by Abs: wrong wherever a value is negative."""
     return Rule(
         f"wrong_at_{name}",
@@ -51,7 +56,7 @@ def _at(name: str) -> "fuseonnx.Rule":
 
 
 def _nudge(m: Match, new: Builder) -> ir.Value:
-    weight = m.array("w").copy()
+    weight = m.array("w").astype(np.float32)
     weight.flat[3] += 1e-2
     return new.op("MatMul", m["x"], new.const(weight, m["w"]))
 
@@ -201,5 +206,5 @@ def test_a_rule_that_raises_is_named_with_the_model(tmp_path: Path) -> None:
         fuseonnx.optimize(path, extra_rules=[Rule("clumsy", op("Relu", var("x")), fail)])
     assert str(caught.value).startswith(f"{path}: rule clumsy failed at 'r0' (ZeroDivisionError")
     assert [each.name for each in tmp_path.iterdir()] == ["model.onnx"]
-    with pytest.raises(RewriteError, match="^<ModelProto>: rule clumsy"):
+    with pytest.raises(RewriteError, match=r"^<ModelProto>: rule clumsy"):
         fuseonnx.optimize(_model(), extra_rules=[Rule("clumsy", op("Relu", var("x")), fail)])

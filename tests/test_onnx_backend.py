@@ -74,7 +74,7 @@ def test_onnxruntime_runs_all_but_the_exceptions(cases: list[Case]) -> None:
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize(
     ("form", "folded_at_least"),
-    [(as_it_is, 0), (all_constant, 0.6), (all_but_first_constant, 0), (all_constant_extremes, 0.6)],
+    [(as_it_is, 0), (all_constant, 0.6), (all_but_first_constant, 0), (all_constant_extremes, 0.5)],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_answers_and_signature(

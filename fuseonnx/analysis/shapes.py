@@ -10,10 +10,13 @@ from collections.abc import Iterator
 import onnx
 import onnx_ir as ir
 
+from fuseonnx.analysis.names import make_distinct
 from fuseonnx.core.graph import all_graphs, bodies_of
 
 _INFERRED_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _MAX_PROPAGATED_BYTES = 1 << 10
+_RANKED = frozenset({"Conv", "Reshape"})
+"""Operators whose second input alone decides the rank: the weight has it, the target has as many elements."""
 _IS_ANNOTATED = "fuseonnx.annotated"
 
 
@@ -30,7 +33,7 @@ def annotate(model: ir.Model) -> bool:
     if _IS_ANNOTATED not in model.meta:
         _forget_declared_shapes(model)
         model.meta[_IS_ANNOTATED] = True
-    _note_convolutions(model)
+    _note_ranks(model)
     try:
         inferred = onnx.shape_inference.infer_shapes(_proto_to_infer(model), data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
@@ -39,12 +42,12 @@ def annotate(model: ir.Model) -> bool:
 
 
 def _annotate_graph(graph: ir.Graph, inferred: onnx.GraphProto) -> bool:
-    """Note what was inferred for one graph and its bodies: bodies side by side may share names."""
+    """Note what was inferred for one graph and its bodies, whose values are known by other names there."""
     known = {info.name: info for info in (*inferred.value_info, *inferred.output)}
     learned = False
     for node, proto in zip(graph, inferred.node, strict=True):
-        for value in node.outputs:
-            info = known.get(value.name or "")
+        for value, name in zip(node.outputs, proto.output, strict=True):
+            info = known.get(name)
             if info is not None and static_shape(value) is None:
                 learned |= _note(value, info)
         for body, body_proto in zip(bodies_of(node), _bodies(proto), strict=False):
@@ -73,16 +76,20 @@ def _forget_declared_shapes(model: ir.Model) -> None:
                     value.shape = None
 
 
-def _note_convolutions(model: ir.Model) -> None:
-    """Note rank and channels of what a Conv gives: the weight decides them, however little is known of x."""
+def _note_ranks(model: ir.Model) -> None:
+    """Note what onnx leaves out where the first input, or the value of a Reshape's target, is unknown."""
     for graph in all_graphs(model):
         for node in graph:
-            if node.op_type != "Conv" or node.domain or node.outputs[0].shape is not None:
+            if node.op_type not in _RANKED or node.domain or node.outputs[0].shape is not None:
                 continue
-            weight = static_shape(node.inputs[1])
-            if weight is not None and node.inputs[1] is not None:
-                node.outputs[0].type = node.inputs[1].type
-                node.outputs[0].shape = ir.Shape([None, weight[0], *[None] * (len(weight) - 2)])
+            data, parameter = node.inputs[0], static_shape(node.inputs[1]) if len(node.inputs) > 1 else None
+            if data is None or data.type is None or not parameter:
+                continue
+            if node.op_type == "Conv":
+                dims = [None, parameter[0], *[None] * (len(parameter) - 2)]
+            else:
+                dims = [None] * parameter[0]
+            node.outputs[0].type, node.outputs[0].shape = data.type, ir.Shape(dims)
 
 
 def _proto_to_infer(model: ir.Model) -> onnx.ModelProto:
@@ -96,17 +103,14 @@ def _proto_to_infer(model: ir.Model) -> onnx.ModelProto:
         if tensor is not None and not value.is_graph_input():
             if tensor.nbytes <= _MAX_PROPAGATED_BYTES:
                 ir.serde.serialize_tensor_into(proto.graph.initializer.add(), tensor)
+                proto.graph.initializer[-1].name = value.name or ""
             else:
                 ir.serde.serialize_value_into(proto.graph.input.add(), value)
-    for node in model.graph:
-        ir.serde.serialize_node_into(proto.graph.node.add(), node)
-        if node.domain not in _INFERRED_DOMAINS or node.op_type == "Conv":
-            for value in node.outputs:
-                ir.serde.serialize_value_into(proto.graph.value_info.add(), value)
-    for value in model.graph.outputs:
-        proto.graph.output.add(name=value.name)
+    _add_nodes(proto.graph, model.graph)
     for function in model.functions.values():
         ir.serde.serialize_function_into(proto.functions.add(), function)
+        make_distinct(proto.functions[-1].node, set(proto.functions[-1].input))
+    make_distinct(proto.graph.node, {each.name for each in (*proto.graph.input, *proto.graph.initializer)})
     return proto
 
 
@@ -119,6 +123,22 @@ def _add_inputs(proto: onnx.GraphProto, graph: ir.Graph) -> None:
                 dim.Clear()
 
 
+def _add_nodes(proto: onnx.GraphProto, graph: ir.Graph) -> None:
+    """Add the nodes, and what is known of the results for which inference has no answer of its own."""
+    for node in graph:
+        ir.serde.serialize_node_into(proto.node.add(), node)
+        if node.domain not in _INFERRED_DOMAINS or node.op_type in _RANKED:
+            for value in node.outputs:
+                if not value.is_graph_output():
+                    ir.serde.serialize_value_into(proto.value_info.add(), value)
+    for value in graph.outputs:
+        producer = value.producer()
+        if producer is not None and producer.domain not in _INFERRED_DOMAINS:
+            ir.serde.serialize_value_into(proto.output.add(), value)
+        else:
+            proto.output.add(name=value.name)
+
+
 def _is_symbol(name: str) -> bool:
     """Whether a dim's name means the same dim wherever it stands."""
     return name.isidentifier() and not name.startswith("unk__")
@@ -126,7 +146,7 @@ def _is_symbol(name: str) -> bool:
 
 def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     for attribute in node.attribute:
-        if attribute.HasField("g"):
+        if attribute.type == onnx.AttributeProto.GRAPH:
             yield attribute.g
         yield from attribute.graphs
 

@@ -23,7 +23,7 @@ def is_const(value: ir.Value | None) -> bool:
 
 def _has_tensor(constant: ir.Node) -> bool:
     attribute = next(iter(constant.attributes.values()), None)
-    return attribute is not None and not attribute.is_ref() and not attribute.name.startswith("sparse")
+    return attribute is not None and attribute.value is not None and not attribute.name.startswith("sparse")
 
 
 def constant_tensor(value: ir.Value) -> ir.TensorProtocol:

@@ -6,7 +6,6 @@ import onnx_ir as ir
 
 from fuseonnx.core.graph import all_graphs, bodies_of, top_graphs
 
-
 UNDEFINED = "fuseonnx.undefined"
 """Key in `value.meta` of a value that the IR cannot define: a sparse initializer."""
 

@@ -208,7 +208,7 @@ def _check_inputs_exist(model: ir.Model, signature: Signature, path: Path) -> No
                         f"{path}: node '{node.name}' reads '{value.name}', which nothing produces"
                     )
                 value.meta[UNDEFINED] = True
-    for output in model.graph.outputs:
+    for output in (output for graph in all_graphs(model) for output in graph.outputs):
         if not (output.producer() or output.is_graph_input() or output.is_initializer()):
             raise ModelLoadError(f"{path}: nothing produces the graph output '{output.name}'")
 

@@ -72,8 +72,7 @@ def write_draft(
             one whose source has external data, get this anyway.
 
     Raises:
-        ModelSaveError: the folder is missing or not writable, the disk is full, a folder has the name, or a
-            text of the model is not UTF-8.
+        ModelSaveError: the folder is missing or not writable, the disk is full, or a folder has the name.
     """
     if os.path.isdir(destination):  # noqa: PTH112 (a path too long is no error here)
         raise ModelSaveError(f"{destination}: is a folder; name a file with -o")
@@ -194,10 +193,6 @@ def _one_line_errors(destination: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ModelSaveError(
             f"{destination}: the folder does not exist; create it or choose another -o"
-        ) from error
-    except ir.serde.SerdeError as error:
-        raise ModelSaveError(
-            f"{destination}: the model cannot be written: a text in it is not valid; export it again"
         ) from error
     except OSError as error:
         cures = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some space"}

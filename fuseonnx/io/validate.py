@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from math import ceil, prod
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -16,18 +17,20 @@ _COMPLEX = frozenset({ir.DataType.COMPLEX64, ir.DataType.COMPLEX128})
 
 
 def check(proto: onnx.ModelProto, path: Path) -> None:
-    """Check versions, names and the size of each tensor.
+    """Check texts, versions, names and the size of each tensor.
 
     Raises:
-        ModelLoadError: the model is newer than the installed onnx or not for inference, a name is missing or
-            taken twice, or a tensor holds more or less data than its shape and type say.
+        ModelLoadError: a text is not UTF-8, the model is newer than the installed onnx or not for inference,
+            a name or type is missing, a name is taken twice, or a tensor holds more or less data than its
+            shape and type say.
     """
+    _check_text(proto, path)
     _check_versions(proto, path)
     _check_graph(proto.graph, path)
     if not proto.graph.output:
         raise ModelLoadError(f"{path}: the graph has no output; export the model again")
     for function in proto.functions:
-        _check_names((*function.input, *_outputs(function.node, path)), path)
+        _check_names((*function.input, *_defined(function.node, path)), path)
         for body in _bodies(function.node):
             _check_graph(body, path)
     for tensor in tensors(proto):
@@ -43,7 +46,8 @@ def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def nbytes(tensor: onnx.TensorProto) -> int:
     """Return the size of a tensor's payload, as its shape and type say."""
-    return ceil(prod(tensor.dims) * int(ir.DataType(tensor.data_type).bitwidth) / 8)
+    bits: int = prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth
+    return (bits + 7) // 8
 
 
 def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -54,7 +58,7 @@ def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 def _node_tensors(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
     for node in nodes:
         for attribute in node.attribute:
-            if attribute.HasField("t"):
+            if attribute.type == onnx.AttributeProto.TENSOR and not attribute.ref_attr_name:
                 yield attribute.t
             yield from attribute.tensors
     for body in _bodies(nodes):
@@ -67,6 +71,17 @@ def _bodies(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
             if attribute.HasField("g"):
                 yield attribute.g
             yield from attribute.graphs
+
+
+def _check_text(message: Any, path: Path) -> None:
+    for descriptor, value in message.ListFields():
+        if descriptor.type not in (descriptor.TYPE_STRING, descriptor.TYPE_MESSAGE):
+            continue
+        for each in value if descriptor.is_repeated else (value,):
+            if isinstance(each, bytes):  # protobuf's way to return a string that is not UTF-8
+                raise ModelLoadError(f"{path}: the text {each[:40]!r} is not UTF-8; export the model again")
+            if not isinstance(each, str):
+                _check_text(each, path)
 
 
 def _check_versions(proto: onnx.ModelProto, path: Path) -> None:
@@ -93,27 +108,30 @@ def _check_graph(graph: onnx.GraphProto, path: Path) -> None:
     _check_names(initializers, path)
     _check_names([info.name for info in graph.output], path)
     own = set(initializers) - set(inputs)
-    _check_names((*inputs, *own, *_outputs(graph.node, path)), path)
+    _check_names((*inputs, *own, *_defined(graph.node, path)), path)
     for body in _bodies(graph.node):
         _check_graph(body, path)
 
 
-def _outputs(nodes: Iterable[onnx.NodeProto], path: Path) -> Iterator[str]:
+def _defined(nodes: Iterable[onnx.NodeProto], path: Path) -> Iterator[str]:
+    """Yield the names of the outputs of nodes, and check the nodes themselves."""
     for node in nodes:
         if not any(node.output) and node.domain in ("", "ai.onnx"):
             raise ModelLoadError(
                 f"{path}: node '{node.name}' ({node.op_type}) has no output; export the model again"
             )
-        if any(isinstance(text, bytes) for text in (node.name, node.op_type, node.domain, *node.input)):
-            raise ModelLoadError(f"{path}: a name in {node.op_type!r} is not UTF-8; export the model again")
+        for attribute in node.attribute:
+            if not attribute.type:
+                raise ModelLoadError(
+                    f"{path}: attribute '{attribute.name}' of node '{node.name}' has no type; "
+                    "export the model again"
+                )
         yield from filter(None, node.output)
 
 
 def _check_names(names: Sequence[str], path: Path) -> None:
     seen: set[str] = set()
     for name in names:
-        if isinstance(name, bytes):  # protobuf returns what is not UTF-8 as it is
-            raise ModelLoadError(f"{path}: the name {name!r} is not UTF-8; export the model again")
         if name in seen:
             raise ModelLoadError(f"{path}: '{name}' is defined twice; export the model again")
         seen.add(name)

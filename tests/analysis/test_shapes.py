@@ -33,7 +33,10 @@ def test_static_shapes_agree_with_onnxruntime() -> None:
         helper.make_node("Reshape", ["t", "target"], ["r"]),
         helper.make_node("ReduceMean", ["r"], ["y"], axes=[1]),
     ]
-    weights = {"w": rng.normal(size=(6, 4, 3, 3)).astype(np.float32), "minus": np.array([-1], np.int64)}
+    weights: dict[str, np.ndarray] = {
+        "w": rng.normal(size=(6, 4, 3, 3)).astype(np.float32),
+        "minus": np.array([-1], np.int64),
+    }
     model = make_model(nodes, {"x": [2, 4, 9, 11]}, ["y"], weights)
     values = _annotated(model)
     for name in ("c", "t", "r"):
@@ -119,7 +122,8 @@ def test_bodies_side_by_side_may_share_names() -> None:
     annotate(model)
     (node,) = model.graph
     shapes = {
-        name: static_shape(node.attributes[name].as_graph()[0].outputs[0]) for name in ("then_branch", "else_branch")
+        name: static_shape(node.attributes[name].as_graph()[0].outputs[0])
+        for name in ("then_branch", "else_branch")
     }
     assert shapes == {"then_branch": (1, 2), "else_branch": (1, 5)}
 

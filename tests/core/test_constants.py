@@ -13,7 +13,7 @@ from fuseonnx.core.constants import array_of, constant_tensor, is_const
 
 
 def _constant(**attributes: Any) -> ir.Value:
-    return ir.from_proto(helper.make_node("Constant", [], ["c"], **attributes)).outputs[0]
+    return ir.serde.deserialize_node(helper.make_node("Constant", [], ["c"], **attributes)).outputs[0]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_passes_and_rules_mix_in_a_stage() -> None:
 
 
 def test_analysis_that_learns_makes_steps_run_again() -> None:
-    known = []
+    known: list[int] = []
 
     def analyse(_model: ir.Model) -> bool:
         known.append(len(known))
@@ -80,7 +80,7 @@ def test_analysis_that_learns_makes_steps_run_again() -> None:
 def test_steps_that_undo_each_other_are_named(apart: bool) -> None:
     rules = _becomes("Abs", "Relu"), _becomes("Relu", "Abs")
     stages = [[rules[0]], [rules[1]]] if apart else [rules]
-    with pytest.raises(RewriteError, match="Abs_to_Relu.*Relu_to_Abs|Relu_to_Abs.*Abs_to_Relu"):
+    with pytest.raises(RewriteError, match=r"Abs_to_Relu.*Relu_to_Abs|Relu_to_Abs.*Abs_to_Relu"):
         _run(_model("Abs", "Neg"), *stages)
 
 

@@ -20,7 +20,9 @@ class Net(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.Hardswish())
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.Hardswish()
+        )
         self.branch = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=4), nn.BatchNorm2d(8), nn.ReLU())
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5), nn.BatchNorm1d(5))
 
@@ -50,7 +52,13 @@ def _export(net: Net, path: Path, *, dynamo: bool) -> None:
         if dynamo:
             dynamic = {"x": {0: torch.export.Dim("batch")}}
             program = torch.onnx.export(
-                net, example, dynamo=True, opset_version=18, dynamic_shapes=dynamic, optimize=False, verbose=False
+                net,
+                example,
+                dynamo=True,
+                opset_version=18,
+                dynamic_shapes=dynamic,
+                optimize=False,
+                verbose=False,
             )
             assert program is not None
             program.save(str(path))
@@ -67,7 +75,9 @@ def _export(net: Net, path: Path, *, dynamo: bool) -> None:
                 training=torch.onnx.TrainingMode.PRESERVE,
             )
     model = onnx.load(path)
-    assert any(node.op_type == "BatchNormalization" for node in model.graph.node), "the test needs one to fold"
+    assert any(node.op_type == "BatchNormalization" for node in model.graph.node), (
+        "the test needs one to fold"
+    )
 
 
 @pytest.mark.parametrize("dynamo", [False, True])

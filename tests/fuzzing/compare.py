@@ -17,10 +17,11 @@ Feeds = Mapping[str, npt.NDArray[np.generic]]
 Outputs = dict[str, npt.NDArray[np.generic]]
 
 _TOLERANCE = {np.dtype(np.float16): 4e-3, np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-9}
+_EPSILON = {np.dtype(np.float16): 2.0**-10, np.dtype(np.float32): 2.0**-23, np.dtype(np.float64): 2.0**-52}
 _NOISE_MULTIPLE = 20
 
 
-class Discard(Exception):  # noqa: N818
+class Discard(Exception):
     """The model is not valid to begin with."""
 
 
@@ -76,7 +77,9 @@ def answers(model: onnx.ModelProto, runs: Sequence[Feeds]) -> list[Outputs]:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     names = [value.name for value in session.get_outputs()]
     return [dict(zip(names, session.run(names, dict(feeds)), strict=True)) for feeds in runs]
 
@@ -88,7 +91,8 @@ def _difference(model: onnx.ModelProto, feeds: Feeds, old: Outputs, new: Outputs
     for name, before in old.items():
         after = new[name]
         if (before.dtype, before.shape) != (after.dtype, after.shape):
-            return f"type or shape differs: {name} {before.dtype}{before.shape} became {after.dtype}{after.shape}"
+            was, is_now = f"{before.dtype}{before.shape}", f"{after.dtype}{after.shape}"
+            return f"type or shape differs: {name} {was} became {is_now}"
         if before.dtype not in _TOLERANCE:
             if not np.array_equal(before, after):
                 return f"values differ: {name} of {before.dtype}"
@@ -124,9 +128,8 @@ def _jitter(array: npt.NDArray[np.generic], seed: int) -> npt.NDArray[np.generic
     """Move floats by about an ulp, relative to each."""
     if array.dtype not in _TOLERANCE:
         return array
-    step = 2 * np.finfo(array.dtype).eps
-    moves = np.random.default_rng(seed).normal(size=array.shape) * step
-    return np.asarray(array * (1 + moves)).astype(array.dtype)
+    moves = np.random.default_rng(seed).normal(size=array.shape) * 2 * _EPSILON[array.dtype]
+    return (array.astype(np.float64) * (1 + moves)).astype(array.dtype)
 
 
 def _jittered_feeds(model: onnx.ModelProto, feeds: Feeds) -> Feeds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,7 +31,9 @@ def if_(g: Scope, grow: Grow) -> Value:
         results = [_changed(body, x) for _ in range(count)]
         bodies.append((branch, graph_of(body, branch, (), results)))
     bound = max(10 * x.bound, *(value.bound for value in results))
-    outputs = g.op_many("If", [condition], [x.shape] * count, dtype=x.dtype, exact=False, bound=bound, **dict(bodies))
+    outputs = g.op_many(
+        "If", [condition], [x.shape] * count, dtype=x.dtype, exact=False, bound=bound, **dict(bodies)
+    )
     return outputs[0]
 
 
@@ -83,7 +86,9 @@ def scan(g: Scope, grow: Grow) -> Value:
     shapes = [start.shape, x.shape]
     bound = max(collected.bound, start.bound)
     inputs = [start, x]
-    return g.choose(g.op_many("Scan", inputs, shapes, exact=False, bound=bound, body=proto, num_scan_inputs=1))
+    return g.choose(
+        g.op_many("Scan", inputs, shapes, exact=False, bound=bound, body=proto, num_scan_inputs=1)
+    )
 
 
 def call(g: Scope, grow: Grow) -> Value:
@@ -98,7 +103,7 @@ def call(g: Scope, grow: Grow) -> Value:
         Value(g.fresh("call") + f"_{index}", value.dtype, value.shape, exact=False, bound=value.bound)
         for index, value in enumerate(function.outputs)
     ]
-    attributes = {"slope": 0.25} if function.proto.attribute else {}
+    attributes: dict[str, Any] = {"slope": 0.25} if function.proto.attribute else {}
     g.nodes.append(
         helper.make_node(
             function.proto.name,
@@ -121,7 +126,9 @@ def _function(g: Scope, grow: Grow) -> Function:
     inputs = []
     for index in range(g.between(1, 2)):
         like = g.pick(anything)
-        inputs.append(Value(f"{inner.prefix}in{index}", like.dtype, like.shape, exact=False, bound=like.bound))
+        inputs.append(
+            Value(f"{inner.prefix}in{index}", like.dtype, like.shape, exact=False, bound=like.bound)
+        )
     inner.values += inputs
     grow(inner, g.between(1, 5))
     slopes = ["slope"] if g.chance(0.3) and inputs[0].dtype in FLOATS else []
@@ -137,7 +144,13 @@ def _function(g: Scope, grow: Grow) -> Function:
     outputs = list(dict.fromkeys((own[-1], g.choose(own))))
     opsets = [helper.make_opsetid("", g.opset), helper.make_opsetid(DOMAIN, 1)]
     proto = helper.make_function(
-        DOMAIN, name, [value.name for value in inputs], [value.name for value in outputs], inner.nodes, opsets, slopes
+        DOMAIN,
+        name,
+        [value.name for value in inputs],
+        [value.name for value in outputs],
+        inner.nodes,
+        opsets,
+        slopes,
     )
     return Function(proto, inputs, outputs)
 
@@ -147,6 +160,11 @@ def _fits(value: Value, wanted: Value) -> bool:
 
 
 def _condition(g: Scope) -> Value:
+    condition = _flag(g)
+    return g.op("Not", [condition], ()) if g.chance(0.2) else condition
+
+
+def _flag(g: Scope) -> Value:
     """Return a bool scalar: constant, given, or computed."""
     scalars = [value for value in g.values if value.dtype == TensorProto.BOOL and not value.rank]
     if scalars and g.chance(0.6):

@@ -38,6 +38,14 @@ def unary(g: Scope) -> Value:
     return activation(g, name, x)
 
 
+def again_and_again(g: Scope) -> Value:
+    """Add two or three operators in a row that undo, repeat or absorb each other."""
+    x = g.pick(lambda value: is_float(value) and value.dtype != _DOUBLE)
+    for _ in range(g.between(2, 3)):
+        x = activation(g, g.choose(("Relu", "Clip", "Neg", "Abs", "Identity", "Dropout")), x)
+    return x
+
+
 def activation(g: Scope, name: str, x: Value) -> Value:
     """Add the named operator to a float value."""
     if (name in _NO_DOUBLE and x.dtype == _DOUBLE) or (name == "HardSwish" and g.opset < 14):
@@ -50,7 +58,9 @@ def activation(g: Scope, name: str, x: Value) -> Value:
         return dropout(g, x)
     if name == "Sqrt":
         x = g.op("Abs", [x], x.shape)
-    bound = {"Exp": math.exp(min(x.bound, 50.0)), "Sqrt": x.bound + 1, "Softplus": x.bound + 1}.get(name, x.bound)
+    bound = {"Exp": math.exp(min(x.bound, 50.0)), "Sqrt": x.bound + 1, "Softplus": x.bound + 1}.get(
+        name, x.bound
+    )
     if name in _BOUNDED and name not in ("LogSoftmax", "HardSwish"):
         bound = 1.0
     attributes: dict[str, Any] = {}
@@ -76,7 +86,8 @@ def clip(g: Scope, x: Value) -> Value:
     if x.dtype == _DOUBLE and g.opset < 12:
         raise Skip
     ends = [
-        g.const(np.array(end), x.dtype) if wanted else None for end, wanted in ((low, with_low), (high, with_high))
+        g.const(np.array(end), x.dtype) if wanted else None
+        for end, wanted in ((low, with_low), (high, with_high))
     ]
     return g.op("Clip", [x, *ends], x.shape, bound=x.bound + 6, exact=x.exact)
 
@@ -108,7 +119,7 @@ def arithmetic(g: Scope, name: str, x: Value, c: Value) -> Value:
         c = g.const(np.array(g.choose((1.0, 2.0, 3.0))), x.dtype)
     if name in ("Max", "Min") and x.dtype in INTS and g.opset < 12:
         raise Skip
-    exact = x.exact and (x.dtype in INTS or name in ("Max", "Min"))
+    exact = x.exact and c.exact and (x.dtype in INTS or name in ("Max", "Min"))
     bound = {"Mul": x.bound * c.bound, "Pow": x.bound**3, "Div": x.bound * 4}.get(name, x.bound + c.bound)
     swap = name not in ("Div", "Pow") and g.chance(0.4)
     return g.op(name, [c, x] if swap else [x, c], broadcast(x, c), bound=bound, exact=exact)
@@ -141,7 +152,9 @@ def binary(g: Scope) -> Value:
     inputs = [x, y]
     if name == "Div":
         size = g.op("Abs", [y], y.shape)
-        inputs[1] = g.op("Add", [size, g.const(np.array(0.5), y.dtype)], y.shape, exact=False, bound=y.bound + 1)
+        inputs[1] = g.op(
+            "Add", [size, g.const(np.array(0.5), y.dtype)], y.shape, exact=False, bound=y.bound + 1
+        )
     if name in ("Sum", "Mean", "Max", "Min") and g.chance(0.3):
         inputs = inputs[:1] if g.chance(0.5) else [*inputs, x]
     bound = {"Mul": x.bound * y.bound, "Div": 2 * x.bound}.get(name, x.bound + y.bound)
@@ -170,7 +183,11 @@ def compare(g: Scope) -> Value:
     name = g.choose(("Greater", "Less", "Equal"))
     if name == "Equal" and (x.dtype in FLOATS and g.opset < 11):
         raise Skip
-    y = constant_for(g, x) if g.chance(0.6) else g.pick(lambda v: v.dtype == x.dtype and v.exact and _broadcasts(x, v))
+    y = (
+        constant_for(g, x)
+        if g.chance(0.6)
+        else g.pick(lambda v: v.dtype == x.dtype and v.exact and _broadcasts(x, v))
+    )
     return g.op(name, [x, y], broadcast(x, y), dtype=TensorProto.BOOL, bound=1.0, exact=True)
 
 
@@ -223,7 +240,9 @@ def reduce_over(g: Scope, name: str, x: Value, axes: Sequence[int], *, keepdims:
     bound = x.bound if name in ("ReduceMean", "ReduceMax", "ReduceMin") else x.bound**power * count
     exact = x.exact and (x.dtype in INTS or name in ("ReduceMax", "ReduceMin"))
     shape: Shape = tuple(
-        (1, 1) if axis in reduced else dim for axis, dim in enumerate(x.shape) if keepdims or axis not in reduced
+        (1, 1) if axis in reduced else dim
+        for axis, dim in enumerate(x.shape)
+        if keepdims or axis not in reduced
     )
     signed = [axis - x.rank if g.opset >= 11 and g.chance(0.3) else axis for axis in axes]
     keep = None if keepdims and g.chance(0.5) else keepdims
@@ -239,7 +258,9 @@ def again(g: Scope) -> Value:
     twins = [
         node
         for node in g.nodes
-        if len(node.output) == 1 and node.output[0] in own and not any(each.HasField("g") for each in node.attribute)
+        if len(node.output) == 1
+        and node.output[0] in own
+        and not any(each.HasField("g") for each in node.attribute)
     ]
     node = g.choose(twins)
     old = own[node.output[0]]

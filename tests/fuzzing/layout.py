@@ -38,7 +38,7 @@ def squeeze(g: Scope) -> Value:
     if chosen == ones and g.chance(0.3) and all(1 not in dim for dim in x.shape if dim != (1, 1)):
         return g.op("Squeeze", [x], tuple(dim for dim in x.shape if dim != (1, 1)))
     shape = tuple(dim for axis, dim in enumerate(x.shape) if axis not in chosen)
-    return _with_axes(g, "Squeeze", x, shape, [_signed(g, axis, x.rank) for axis in chosen])
+    return with_axes(g, "Squeeze", x, shape, [_signed(g, axis, x.rank) for axis in chosen])
 
 
 def unsqueeze(g: Scope) -> Value:
@@ -48,10 +48,11 @@ def unsqueeze(g: Scope) -> Value:
     axes = sorted(g.rng.permutation(rank)[: rank - x.rank].tolist())
     dims = iter(x.shape)
     shape = tuple((1, 1) if axis in axes else next(dims) for axis in range(rank))
-    return _with_axes(g, "Unsqueeze", x, shape, [_signed(g, axis, rank) for axis in axes])
+    return with_axes(g, "Unsqueeze", x, shape, [_signed(g, axis, rank) for axis in axes])
 
 
-def _with_axes(g: Scope, name: str, x: Value, shape: Shape, axes: list[int]) -> Value:
+def with_axes(g: Scope, name: str, x: Value, shape: Shape, axes: list[int]) -> Value:
+    """Add a Squeeze or Unsqueeze; opset 13 made its axes an input."""
     if g.opset < 13:
         return g.op(name, [x], shape, axes=axes)
     return g.op(name, [x, g.const(axes)], shape, dtype=x.dtype, exact=x.exact, bound=x.bound)
@@ -126,7 +127,7 @@ def _dim_tensor(g: Scope, dim: Dim) -> Value:
     scalar = g.op("Gather", [shape, index], (), bound=99.0, exact=True, axis=0)
     if g.chance(0.2):
         scalar = g.op("Mul", [scalar, g.const(1)], (), bound=99.0)
-    return _with_axes(g, "Unsqueeze", scalar, ((1, 1),), [0])
+    return with_axes(g, "Unsqueeze", scalar, ((1, 1),), [0])
 
 
 def shape_of(g: Scope, x: Value) -> Value:
@@ -145,7 +146,9 @@ def shape_value(g: Scope) -> Value:
         start, end = g.between(-x.rank, x.rank - 1), g.between(1, x.rank)
         size = len(range(*slice(start, end).indices(x.rank)))
         attributes = {"start": start, "end": end}
-        return g.op("Shape", [x], ((size, size),), dtype=TensorProto.INT64, bound=99.0, exact=True, **attributes)
+        return g.op(
+            "Shape", [x], ((size, size),), dtype=TensorProto.INT64, bound=99.0, exact=True, **attributes
+        )
     return shape_of(g, x)
 
 
@@ -155,7 +158,14 @@ def slice_(g: Scope) -> Value:
     cuts = []
     for axis in sorted(set(g.rng.integers(0, x.rank, 2).tolist())):
         start, end, step = g.choose(
-            ((0, 2**31 - 1, 1), (0, 2**31 - 1, 1), (0, 1, 1), (1, 2**31 - 1, 1), (0, -1, 1), (-1, 2**31 - 1, 1))
+            (
+                (0, 2**31 - 1, 1),
+                (0, 2**31 - 1, 1),
+                (0, 1, 1),
+                (1, 2**31 - 1, 1),
+                (0, -1, 1),
+                (-1, 2**31 - 1, 1),
+            )
             + (((0, 2**31 - 1, 2), (-1, -(2**31), -1)) if g.opset >= 10 else ())
         )
         if (start, end) == (0, 2**31 - 1) and static(x.shape[axis]) and g.chance(0.5):
@@ -238,11 +248,15 @@ def concat(g: Scope) -> Value:
 
     def fits(value: Value) -> bool:
         same = value.dtype == x.dtype and value.rank == x.rank
-        return same and all(a == b for i, (a, b) in enumerate(zip(value.shape, x.shape, strict=True)) if i != axis)
+        return same and all(
+            a == b for i, (a, b) in enumerate(zip(value.shape, x.shape, strict=True)) if i != axis
+        )
 
     parts = [x, *(g.pick(fits) for _ in range(g.between(0, 2)))]
     joined = by_run(lambda run: [sum(part.shape[axis][run] for part in parts)])
-    return g.op("Concat", parts, (*x.shape[:axis], *joined, *x.shape[axis + 1 :]), axis=_signed(g, axis, x.rank))
+    return g.op(
+        "Concat", parts, (*x.shape[:axis], *joined, *x.shape[axis + 1 :]), axis=_signed(g, axis, x.rank)
+    )
 
 
 def expand(g: Scope) -> Value:
@@ -250,9 +264,7 @@ def expand(g: Scope) -> Value:
     x = g.pick(lambda value: value.dtype != TensorProto.FLOAT16)
     other = g.pick(anything)
     target = list(g.choose((x.shape, other.shape, ((2, 2), *x.shape), ((1, 1),) * x.rank)))
-    shape = by_run(
-        lambda run: np.broadcast_shapes(x.sizes(run), tuple(dim[run] for dim in target))
-    )
+    shape = by_run(lambda run: np.broadcast_shapes(x.sizes(run), tuple(dim[run] for dim in target)))
     return g.op("Expand", [x, shape_tensor(g, target)], shape, dtype=x.dtype, exact=x.exact, bound=x.bound)
 
 
@@ -291,7 +303,9 @@ def range_(g: Scope) -> Value:
 
 def tile(g: Scope) -> Value:
     """Add a Tile, often of nothing."""
-    x = g.pick(lambda value: value.rank > 0 and value.dtype in FLOATS | INTS and value.dtype != TensorProto.FLOAT16)
+    x = g.pick(
+        lambda value: value.rank > 0 and value.dtype in FLOATS | INTS and value.dtype != TensorProto.FLOAT16
+    )
     repeats = [g.choose((1, 1, 2)) for _ in x.shape]
     shape = by_run(lambda run: [n * size for n, size in zip(repeats, x.sizes(run), strict=True)])
     return g.op("Tile", [x, g.const(repeats)], shape, dtype=x.dtype, exact=x.exact, bound=x.bound)

@@ -6,6 +6,7 @@ import numpy as np
 from onnx import TensorProto
 
 from tests.fuzzing.elementwise import activation, arithmetic, reduce_over
+from tests.fuzzing.layout import with_axes
 from tests.fuzzing.scope import FLOATS, Scope, Shape, Skip, Value, by_run, is_float, static
 
 
@@ -21,8 +22,14 @@ def conv(g: Scope) -> Value:
     if auto_pad == "SAME_UPPER":
         dilation = 1
     pads = [g.between(0, 1) for _ in range(2 * spatial)] if auto_pad == "NOTSET" else [0] * 2 * spatial
-    shape = ((x.shape[0]), (made, made), *_windows(x, kernel, pads, stride, dilation, same=auto_pad[0] == "S"))
-    w = g.weights((made, channels // group, *kernel), x.dtype, fan_in=channels // group * int(np.prod(kernel)))
+    shape = (
+        (x.shape[0]),
+        (made, made),
+        *_windows(x, kernel, pads, stride, dilation, same=auto_pad[0] == "S"),
+    )
+    w = g.weights(
+        (made, channels // group, *kernel), x.dtype, fan_in=channels // group * int(np.prod(kernel))
+    )
     b = g.weights((made,), x.dtype) if g.chance(0.5) else None
     y = g.op(
         "Conv",
@@ -48,7 +55,9 @@ def _windows(
         found = []
         for axis, size in enumerate(x.sizes(run)[2:]):
             padded = size + pads[axis] + pads[axis + spatial]
-            found.append(-(-size // stride) if same else (padded - dilation * (kernel[axis] - 1) - 1) // stride + 1)
+            found.append(
+                -(-size // stride) if same else (padded - dilation * (kernel[axis] - 1) - 1) // stride + 1
+            )
         if min(found) < 1:
             raise Skip
         return found
@@ -65,10 +74,13 @@ def conv_transpose(g: Scope) -> Value:
     kernel = [g.between(1, 3) for _ in range(spatial)]
     w = g.weights((channels, per_group, *kernel), x.dtype, fan_in=channels)
     b = g.weights((per_group * group,), x.dtype) if g.chance(0.5) else None
-    out = by_run(lambda run: [stride * (size - 1) + k for size, k in zip(x.sizes(run)[2:], kernel, strict=True)])
+    out = by_run(
+        lambda run: [stride * (size - 1) + k for size, k in zip(x.sizes(run)[2:], kernel, strict=True)]
+    )
     shape = (x.shape[0], (per_group * group,) * 2, *out)
-    attributes = {"group": group, "strides": [stride] * spatial}
-    y = g.op("ConvTranspose", [x, w, b], shape, bound=3 * x.bound + 3, exact=False, **attributes)
+    strides = [stride] * spatial
+    bound = 3 * x.bound + 3
+    y = g.op("ConvTranspose", [x, w, b], shape, bound=bound, exact=False, group=group, strides=strides)
     return followed(g, y)
 
 
@@ -190,7 +202,9 @@ def pool(g: Scope) -> Value:
 
 def idiom(g: Scope) -> Value:
     """Add one of the small graphs that exporters write for a single operator."""
-    return g.choose((_swish, _hard_swish, _layer_norm, _parallel_convs, _normalized_product))(g)
+    return g.choose(
+        (_swish, _hard_swish, _layer_norm, _parallel_convs, _normalized_product, _reduced_and_back)
+    )(g)
 
 
 def _swish(g: Scope) -> Value:
@@ -212,6 +226,13 @@ def _hard_swish(g: Scope) -> Value:
         return g.op("Mul", [x, gate], x.shape, bound=x.bound)
     product = g.op("Mul", [x, gate], x.shape, bound=6 * x.bound)
     return g.op("Div", [product, g.const(np.array(6.0), x.dtype)], x.shape, bound=x.bound)
+
+
+def _reduced_and_back(g: Scope) -> Value:
+    x = g.pick(lambda value: is_float(value) and value.rank > 1)
+    axis = g.between(0, x.rank - 1)
+    y = reduce_over(g, g.choose(("ReduceMean", "ReduceMax", "ReduceSum")), x, [axis], keepdims=0)
+    return with_axes(g, "Unsqueeze", y, (*x.shape[:axis], (1, 1), *x.shape[axis + 1 :]), [axis])
 
 
 def _layer_norm(g: Scope) -> Value:

@@ -29,11 +29,11 @@ NUMBERS = FLOATS | INTS
 ALL = NUMBERS | BOOL
 
 MAX_ELEMENTS = 3000
-_MAX_BOUND = {TensorProto.FLOAT16: 200.0}
+_MAX_BOUND: dict[int, float] = {TensorProto.FLOAT16: 200.0}
 _SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5)
 
 
-class Skip(Exception):  # noqa: N818
+class Skip(Exception):
     """Raised by an operator that does not apply to what the graph has so far."""
 
 
@@ -45,7 +45,7 @@ class Value:
         name: its name.
         dtype: a `TensorProto.DataType`.
         shape: its dims.
-        exact: no rounding that a rewrite may change went into it, so that comparing and truncating it is safe.
+        exact: no rounding that a rewrite may change went into it: comparing it is safe.
         bound: about its largest magnitude.
     """
 
@@ -88,7 +88,9 @@ class World:
 class Scope:
     """The main graph, a body, or a local function."""
 
-    def __init__(self, world: World, outer: Sequence[Value] = (), *, depth: int = 0, prefix: str = "") -> None:
+    def __init__(
+        self, world: World, outer: Sequence[Value] = (), *, depth: int = 0, prefix: str = ""
+    ) -> None:
         self.world = world
         self.rng, self.opset = world.rng, world.opset
         self.depth, self.prefix = depth, prefix
@@ -97,6 +99,8 @@ class Scope:
         self.initializers: dict[str, Array] = {}
         self.values: list[Value] = list(outer)
         self.outer = len(self.values)
+        self.focus: Value | None = None
+        self.read: set[str] = set()
 
     # Chance
 
@@ -113,11 +117,12 @@ class Scope:
         return int(self.rng.integers(low, high + 1))
 
     def pick(self, wanted: Callable[[Value], bool]) -> Value:
-        """Return a value of the graph, often the latest one that will do."""
+        """Return a value of the graph, often the one in focus, or one that nothing reads yet."""
+        if self.focus is not None and wanted(self.focus) and self.chance(0.7):
+            return self.focus
         fitting = [value for value in self.values if wanted(value)]
-        if not fitting:
-            raise Skip
-        return fitting[-1] if self.chance(0.4) else self.choose(fitting)
+        fresh = [value for value in fitting if value.name not in self.read]
+        return self.choose(fresh if fresh and self.chance(0.5) else fitting)
 
     # Building
 
@@ -137,12 +142,10 @@ class Scope:
         dtype: int | None = None,
         exact: bool | None = None,
         bound: float | None = None,
-        **attributes: object,
+        **attributes: Any,
     ) -> Value:
         """Add a node with one output, which is of the first input's type unless told otherwise."""
-        return self.op_many(
-            op_type, inputs, [shape], dtype=dtype, exact=exact, bound=bound, **attributes
-        )[0]
+        return self.op_many(op_type, inputs, [shape], dtype=dtype, exact=exact, bound=bound, **attributes)[0]
 
     def op_many(
         self,
@@ -153,7 +156,7 @@ class Scope:
         dtype: int | None = None,
         exact: bool | None = None,
         bound: float | None = None,
-        **attributes: object,
+        **attributes: Any,
     ) -> list[Value]:
         """Add a node of the standard domain.
 
@@ -172,6 +175,7 @@ class Scope:
             Value(name, dtype, tuple(shape), exact, bound) for name, shape in zip(names, shapes, strict=True)
         ]
         texts = [value.name if value else "" for value in inputs]
+        self.read.update(texts)
         while texts and not texts[-1]:
             texts.pop()
         kept = {name: value for name, value in attributes.items() if value is not None}
@@ -204,8 +208,9 @@ class Scope:
         array = np.asarray(data, dtype=helper.tensor_dtype_to_np_dtype(dtype))
         name = self.fresh(hint)
         shape = tuple((size, size) for size in array.shape)
-        bound = float(np.abs(array).max(initial=0.0)) if dtype in NUMBERS else 1.0
-        value = Value(name, dtype, shape, bound=bound)
+        finite = np.isfinite(array)
+        bound = float(np.abs(array[finite]).max(initial=0.0)) if dtype in NUMBERS else 1.0
+        value = Value(name, dtype, shape, exact=bool(finite.all()), bound=bound)
         if hint == "weight" or self.chance(0.15):
             self.values.append(value)
         if self.holds_initializers and self.chance(0.7):
@@ -224,10 +229,11 @@ class Scope:
 
     def numbers(self, shape: Sequence[int], dtype: int) -> Value:
         """Add a constant of that shape with special or random values, of either sign."""
-        if self.chance(0.4):
-            array = np.full(shape, self.choose(_SPECIAL))
-        else:
+        array: Array = np.full(shape, self.choose(_SPECIAL))
+        if self.chance(0.6):
             array = self.rng.normal(size=shape)
+        if dtype in FLOATS and self.chance(0.01):
+            array = np.full(shape, self.choose((np.inf, -np.inf, np.nan)))
         if dtype in INTS:
             array = np.rint(array)
         return self.const(array, dtype)

@@ -48,7 +48,9 @@ def every_place() -> onnx.ModelProto:
     for name, seed in (("then", 2), ("else", 3)):
         nodes = [helper.make_node("Add", ["s", f"{name}_w"], [f"{name}_y"], f"{name}_add")]
         branches.append(
-            helper.make_graph(nodes, name, [], [info(f"{name}_y", [40, 40])], [weight(f"{name}_w", 40, 40, seed=seed)])
+            helper.make_graph(
+                nodes, name, [], [info(f"{name}_y", [40, 40])], [weight(f"{name}_w", 40, 40, seed=seed)]
+            )
         )
     nodes = [
         helper.make_node("Constant", [], ["c"], "constant", value=weight("c_value", 40, 40, seed=4)),

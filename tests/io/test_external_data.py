@@ -30,7 +30,12 @@ def _write(folder: Path, location: str = DATA, name: str = "model.onnx") -> Path
     folder.mkdir(exist_ok=True)
     data = folder / location
     data.write_bytes(bytes(100) + tensor.raw_data)
-    entries = {"location": location, "offset": "100", "length": str(len(tensor.raw_data)), "checksum": "0" * 40}
+    entries = {
+        "location": location,
+        "offset": "100",
+        "length": str(len(tensor.raw_data)),
+        "checksum": "0" * 40,
+    }
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in entries.items():
@@ -158,7 +163,7 @@ def test_symlinked_model_with_data_beside_the_link_or_the_file(tmp_path: Path) -
 
 
 def test_hub_cache_where_model_and_data_are_links_to_blobs(tmp_path: Path) -> None:
-    """snapshots/<commit>/model.onnx and its data link to hashes in one blobs folder, as download caches do."""
+    """snapshots/<commit>/model.onnx and its data link into one folder of blobs, as download caches do."""
     source = _write(tmp_path / "plain")
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "c0ffee"
     blobs.mkdir()

@@ -125,7 +125,9 @@ def _comparable(node: onnx.NodeProto) -> onnx.NodeProto:
     copy.CopyFrom(node)
     for attribute in copy.attribute:
         if attribute.t.data_type == FLOAT:
-            attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t), attribute.t.name))
+            attribute.t.CopyFrom(
+                numpy_helper.from_array(numpy_helper.to_array(attribute.t), attribute.t.name)
+            )
         for inner in attribute.g.node:
             inner.CopyFrom(_comparable(inner))
         for output in attribute.g.output:
@@ -280,9 +282,14 @@ def test_typed_data_fields(tmp_path: Path) -> None:
 
 
 def test_string_tensors(tmp_path: Path) -> None:
-    texts = helper.make_tensor("w", TensorProto.STRING, [2000], [f"text {i} é" for i in range(2000)])
+    words = np.array([f"text {i} é" for i in range(2000)], dtype=object)
+    texts = numpy_helper.from_array(words, "w")
     graph = helper.make_graph(
-        [helper.make_node("Identity", ["w"], ["y"])], "g", [], [info("y", [2000], TensorProto.STRING)], [texts]
+        [helper.make_node("Identity", ["w"], ["y"])],
+        "g",
+        [],
+        [info("y", [2000], TensorProto.STRING)],
+        [texts],
     )
     model = model_of(graph)
     for external_data in (False, True):
@@ -311,7 +318,9 @@ def test_zero_sized_scalar_and_empty_tensors(tmp_path: Path) -> None:
         numpy_helper.from_array(np.array(2.5, np.float32), "scalar"),
     ]
     nodes = [helper.make_node("Identity", [each.name], [f"{each.name}_y"]) for each in tensors]
-    model = model_of(helper.make_graph(nodes, "g", [], [info("empty_y", [0, 3]), info("scalar_y", [])], tensors))
+    model = model_of(
+        helper.make_graph(nodes, "g", [], [info("empty_y", [0, 3]), info("scalar_y", [])], tensors)
+    )
     assert round_trip(model, tmp_path) == model
 
 
@@ -487,6 +496,26 @@ def _no_outputs() -> onnx.ModelProto:
     return model
 
 
+def _dangling_body_output() -> onnx.ModelProto:
+    model = every_place()
+    model.graph.node[-1].attribute[0].g.output[0].name = "nowhere"
+    return model
+
+
+def _attribute_without_type() -> onnx.ModelProto:
+    model = add_model(weight("w", 3), [3])
+    model.graph.node[0].attribute.add(name="axis", i=1)
+    return model
+
+
+def _text_that_is_not_utf8() -> onnx.ModelProto:
+    model = add_model(weight("w", 3), [3])
+    model.graph.doc_string = "é" * 20
+    data: bytes = model.SerializeToString().replace("é".encode(), b"\xc3\xc3", 1)
+    damaged: onnx.ModelProto = onnx.ModelProto.FromString(data)
+    return damaged
+
+
 def _same_output_twice() -> onnx.ModelProto:
     model = add_model(weight("w", 3), [3])
     model.graph.output.append(model.graph.output[0])
@@ -523,6 +552,9 @@ INVALID = {
         (_training_info, "training_info"),
         (_no_graph, "no graph"),
         (_no_outputs, "no output"),
+        (_dangling_body_output, "nothing produces the graph output 'nowhere'"),
+        (_attribute_without_type, "attribute 'axis' of node 'add' has no type"),
+        (_text_that_is_not_utf8, "not UTF-8"),
         (_same_output_twice, "'y'"),
     )
 }

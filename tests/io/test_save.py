@@ -94,9 +94,7 @@ def test_full_disk_leaves_nothing(
     assert _names(tmp_path) == ["source.onnx", "target.onnx"]
 
 
-def test_an_interrupt_leaves_nothing(
-    loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_leaves_nothing(loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_tensor: Any, _file: Any) -> None:
         raise KeyboardInterrupt
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -123,10 +124,10 @@ def batch_norm(channels: int, **attributes: float) -> Tail:
     return Tail(node, batch_norm_weights(channels))
 
 
-def arithmetic(op_type: str, constant: np.ndarray, *, constant_first: bool = False) -> Tail:
+def arithmetic(op_type: str, constant: npt.ArrayLike, *, constant_first: bool = False) -> Tail:
     """`c` combined with a constant."""
     inputs = ["k", "c"] if constant_first else ["c", "k"]
-    return Tail(helper.make_node(op_type, inputs, ["y"]), {"k": constant})
+    return Tail(helper.make_node(op_type, inputs, ["y"]), {"k": np.asarray(constant, np.float32)})
 
 
 def per_channel(layer: Layer, seed: int = 5) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from tests.helpers import assert_same_answers, rewrite
 from tests.passes import folds
@@ -112,7 +112,7 @@ def test_keeps_out_of_a_divisor_without_a_finite_inverse(constant: np.ndarray) -
 def test_keeps_out_of_the_axis_attribute_that_opset_6_had() -> None:
     tail = folds.arithmetic("Mul", np.ones(6, np.float32) * 2)
     tail.node.attribute.extend(
-        [folds.helper.make_attribute("broadcast", 1), folds.helper.make_attribute("axis", 2)]
+        [helper.make_attribute("broadcast", 1), helper.make_attribute("axis", 2)]
     )
     after = rewrite(folds.build(folds.conv(channels=6), tail, opset=6), RULE)  # nothing runs opset 6
     assert after.fired == {}

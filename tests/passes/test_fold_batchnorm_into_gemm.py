@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from tests.helpers import assert_same_answers, rewrite
 from tests.passes import folds
@@ -25,7 +25,7 @@ def test_fires_with_any_scalars_and_row(
 
 def test_fires_with_a_transposed_input() -> None:
     layer = folds.gemm()
-    layer.nodes[0].attribute.append(folds.helper.make_attribute("transA", 1))
+    layer.nodes[0].attribute.append(helper.make_attribute("transA", 1))
     assert_fires(folds.build(layer, folds.batch_norm(6), inputs={"x": [4, "batch"]}), RULE)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -24,7 +25,7 @@ def product(bias: tuple[int, ...], *, first: bool = False) -> folds.Layer:
     return folds.matmul(bias=bias, bias_first=first)
 
 
-def ends_in_relu(layer: folds.Layer, **options: object) -> folds.onnx.ModelProto:
+def ends_in_relu(layer: folds.Layer, **options: object) -> onnx.ModelProto:
     """A model of the layer and Relu."""
     return folds.build(layer, folds.Tail(helper.make_node("Relu", ["c"], ["y"]), {}), **options)  # type: ignore[arg-type]
 

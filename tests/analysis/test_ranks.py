@@ -1,4 +1,4 @@
-"""annotate: a Conv whose input is unknown still has a known rank and number of channels."""
+"""annotate: the rank of a Conv whose input is unknown, and of a Reshape whose target is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fuseonnx.analysis.shapes import annotate
 from tests.helpers import make_model, run_reference
 
 
-def test_rank_and_channels_come_from_the_weight() -> None:
+def test_a_weight_gives_rank_and_channels() -> None:
     lower = helper.make_graph(
         [helper.make_node("Squeeze", ["x", "first"], ["a"])],
         "lower",
@@ -36,7 +36,8 @@ def test_rank_and_channels_come_from_the_weight() -> None:
     }
     model = make_model(nodes, {"x": [1, 1, 4, 6]}, ["shape"], weights)
     loaded = ir.from_proto(model)
-    annotate(loaded)
+    for _ in range(2):  # the type of the input is known from the first time on
+        annotate(loaded)
     shapes = {value.name: value.shape for node in loaded.graph for value in node.outputs}
     assert shapes["of_unknown_rank"] is None
     relu = shapes["relu"]
@@ -45,3 +46,21 @@ def test_rank_and_channels_come_from_the_weight() -> None:
     assert run_reference(model, feeds)["shape"].tolist() == [1, 8, 4]
     assert len(relu) == 3
     assert relu[1] == 8
+
+
+def test_a_target_gives_the_rank() -> None:
+    nodes = [
+        helper.make_node("Cast", ["sizes"], ["target"], to=TensorProto.INT64),
+        helper.make_node("Reshape", ["x", "target"], ["y"]),
+        helper.make_node("Relu", ["y"], ["relu"]),
+        helper.make_node("Shape", ["relu"], ["shape"]),
+    ]
+    weights = {"sizes": np.array([3, 2, 2], dtype=np.int32)}
+    model = make_model(nodes, {"x": [12]}, ["shape"], weights, overridable=["sizes"])
+    loaded = ir.from_proto(model)
+    for _ in range(2):  # the length of the target is known from the first time on
+        annotate(loaded)
+    relu = next(node.outputs[0].shape for node in loaded.graph if node.op_type == "Relu")
+    assert relu is not None
+    assert run_reference(model, {"x": np.ones(12, dtype=np.float32)})["shape"].tolist() == [3, 2, 2]
+    assert len(relu) == 3

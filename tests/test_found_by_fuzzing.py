@@ -1,0 +1,66 @@
+"""What random models found wrong, each as the smallest model that shows it; see tools/fuzz.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from tests.helpers import assert_same_answers, batch_norm_weights, make_model, rewrite
+
+WEIGHT = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("opset", [9, 13, 15])
+def test_constant_batch_normalization_is_inference(opset: int) -> None:
+    # onnx.reference runs it in training mode before opset 14.
+    nodes = [
+        helper.make_node("BatchNormalization", ["w", "gamma", "beta", "mean", "var"], ["n"]),
+        helper.make_node("Add", ["x", "n"], ["y"]),
+    ]
+    model = make_model(nodes, {"x": [2, 3, 4]}, ["y"], {"w": WEIGHT, **batch_norm_weights(3)}, opset=opset)
+    assert_same_answers(model, rewrite(model).model)
+
+
+@pytest.mark.parametrize("opset", [11, 13])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_constant_softmax_is_over_all_axes_from_its_own_before_opset_13(opset: int, axis: int) -> None:
+    nodes = [helper.make_node("Softmax", ["w"], ["s"], axis=axis), helper.make_node("Mul", ["x", "s"], ["y"])]
+    model = make_model(nodes, {"x": [2, 3, 4]}, ["y"], {"w": WEIGHT}, opset=opset)
+    assert_same_answers(model, rewrite(model).model)
+
+
+@pytest.mark.parametrize("axes", [[-4, -1], [-2, -1], [-5, -3], [1, -1]])
+def test_constant_unsqueeze_with_negative_axes_before_opset_13(axes: list[int]) -> None:
+    nodes = [
+        helper.make_node("Unsqueeze", ["w"], ["u"], axes=axes),
+        helper.make_node("Add", ["x", "u"], ["y"]),
+    ]
+    model = make_model(nodes, {"x": ["batch", 1, 1, 1, 1]}, ["y"], {"w": WEIGHT}, opset=11)
+    assert_same_answers(model, rewrite(model).model, {"x": np.ones((1, 1, 1, 1, 1), np.float32)})
+
+
+@pytest.mark.parametrize("ir_version", [3, 8])
+def test_bodies_before_ir_4_keep_their_constants(ir_version: int) -> None:
+    # An initializer of such a body would have to be one of its inputs.
+    def branch(name: str, value: float) -> onnx.GraphProto:
+        constant = numpy_helper.from_array(np.array([value, 2], dtype=np.float32))
+        nodes = [
+            helper.make_node("Constant", [], [f"{name}_a"], value=constant),
+            helper.make_node("Abs", [f"{name}_a"], [f"{name}_b"]),
+            helper.make_node("Mul", ["x", f"{name}_b"], [f"{name}_y"]),
+        ]
+        return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(f"{name}_y", 1, ["n", 2])])
+
+    node = helper.make_node(
+        "If", ["flag"], ["y"], then_branch=branch("then", -3), else_branch=branch("else", -4)
+    )
+    inputs = [helper.make_tensor_value_info("x", 1, ["n", 2]), helper.make_tensor_value_info("flag", 9, [])]
+    graph = helper.make_graph([node], "g", inputs, [helper.make_tensor_value_info("y", 1, ["n", 2])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 9)], ir_version=ir_version)
+    after = rewrite(model)
+    for flag in (True, False):
+        feeds = {"x": np.array([[1, -2]], dtype=np.float32), "flag": np.array(flag)}
+        assert_same_answers(model, after.model, feeds)
+    assert after.ops.get("Abs", 0) == 0
