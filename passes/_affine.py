@@ -113,7 +113,8 @@ def cast_weights(array: npt.NDArray[np.float64], dtype: np.dtype[np.generic]) ->
     """
     result = cast_finite(array, dtype)
     error = np.abs(result.astype(np.float64) - array).max(initial=0.0)
-    if error > float(ml_dtypes.finfo(dtype).eps) * np.abs(array).max(initial=0.0):
+    eps = float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
+    if error > eps * np.abs(array).max(initial=0.0):
         raise Refused(f"the folded weights do not fit {dtype.name}")
     return result
 

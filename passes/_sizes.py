@@ -13,8 +13,24 @@ _MAX_SHAPE_BYTES = 1 << 10
 """Inputs up to this size are shown to shape inference with their data; larger ones are no shapes."""
 
 
+_SIZED_BY_VALUE = frozenset(
+    {
+        *("ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Upsample", "Pad", "OneHot", "EyeLike"),
+        *("CenterCropPad", "Col2Im", "MaxUnpool", "BlackmanWindow", "HammingWindow", "HannWindow"),
+        "MelWeightMatrix",
+    }
+)
+_FEW_ELEMENTS = 1 << 20
+
+
 def bytes_made(node: ir.Node, opset: int) -> int:
-    """Return the bytes of all results, as far as onnx can tell without running the node; else 0."""
+    """Return the bytes of all results, as far as onnx can tell without running the node; else 0.
+
+    0 also for few elements, whose product bounds any broadcast, unless their values decide the size.
+    """
+    elements = math.prod(constant_tensor(value).size or 1 for value in node.inputs if value is not None)
+    if elements <= _FEW_ELEMENTS and node.op_type not in _SIZED_BY_VALUE:
+        return 0
     proto = onnx.NodeProto(op_type=node.op_type)
     proto.attribute.extend(ir.serde.serialize_attribute(each) for each in node.attributes.values())
     proto.input.extend(f"i{index}" if value else "" for index, value in enumerate(node.inputs))
@@ -42,4 +58,5 @@ def bytes_made(node: ir.Node, opset: int) -> int:
 
 def _bytes(tensor: onnx.TypeProto.Tensor) -> int:
     bits: int = 8 if tensor.elem_type == onnx.TensorProto.STRING else ir.DataType(tensor.elem_type).bitwidth
-    return math.prod(dim.dim_value for dim in tensor.shape.dim) * bits // 8
+    elements: int = math.prod(dim.dim_value for dim in tensor.shape.dim)
+    return elements * bits // 8

@@ -123,15 +123,15 @@ def _anonymous(node: ir.Node) -> bytes:
     proto.output[:] = [f"o{index}" if name else "" for index, name in enumerate(proto.output)]
     for label in ("name", "doc_string", "metadata_props"):
         proto.ClearField(label)
-    return proto.SerializeToString()
+    content: bytes = proto.SerializeToString()
+    return content
 
 
 def _evaluate(node: bytes, opset: int, tensors: dict[str, ir.TensorProtocol]) -> list[Array]:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         feeds = {name: data_of(tensor) for name, tensor in tensors.items()}
-        results: list[Array] = _evaluator(node, opset).run(None, feeds)
-    return results
+        return list(_evaluator(node, opset).run(None, feeds))
 
 
 @lru_cache(maxsize=256)

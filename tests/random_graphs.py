@@ -142,6 +142,7 @@ def _inputs(graph: Scope, symbols: dict[str, Dim]) -> list[Value]:
         (batch, dim()),
         (batch, dim()),
         (dim(), dim()),
+        (dim(), dim()),
         (length,),
         (dim(),),
         (),

@@ -129,7 +129,7 @@ def _jitter(array: npt.NDArray[np.generic], seed: int) -> npt.NDArray[np.generic
     if array.dtype not in _TOLERANCE:
         return array
     moves = np.random.default_rng(seed).normal(size=array.shape) * 2 * _EPSILON[array.dtype]
-    return (array.astype(np.float64) * (1 + moves)).astype(array.dtype)
+    return np.asarray(array.astype(np.float64) * (1 + moves), dtype=array.dtype)
 
 
 def _jittered_feeds(model: onnx.ModelProto, feeds: Feeds) -> Feeds:

@@ -114,6 +114,7 @@ def call(g: Scope, grow: Grow) -> Value:
         )
     )
     g.values.extend(outputs)
+    g.read.update(value.name for value in given)
     return outputs[0]
 
 

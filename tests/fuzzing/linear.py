@@ -14,7 +14,7 @@ def conv(g: Scope) -> Value:
     """Add a Conv of one to three dimensions."""
     x = g.pick(_is_image)
     channels, spatial = x.shape[1][0], x.rank - 2
-    group = g.choose([size for size in (1, 1, 2, channels) if channels % size == 0])
+    group = g.choose([size for size in (1, 1, 2, 2, channels) if channels % size == 0])
     made = group * g.between(1, 3)
     kernel = [g.between(1, 3) for _ in range(spatial)]
     stride, dilation = g.choose((1, 1, 2)), g.choose((1, 1, 2))
@@ -69,7 +69,7 @@ def conv_transpose(g: Scope) -> Value:
     """Add a ConvTranspose of one or two dimensions."""
     x = g.pick(lambda value: _is_image(value) and value.rank < 5)
     channels, spatial = x.shape[1][0], x.rank - 2
-    group = g.choose([size for size in (1, 1, 2) if channels % size == 0])
+    group = g.choose([size for size in (1, 2, 2) if channels % size == 0])
     per_group, stride = g.between(1, 2), g.choose((1, 2))
     kernel = [g.between(1, 3) for _ in range(spatial)]
     w = g.weights((channels, per_group, *kernel), x.dtype, fan_in=channels)
@@ -160,7 +160,7 @@ def gemm(g: Scope) -> Value:
     w = g.weights((columns, inner[0]) if transpose_b else (inner[0], columns), x.dtype, fan_in=inner[0])
     forms = [(columns,), (1, columns), (), (1,)]
     if static(rows):
-        forms += [(rows[0], columns), (rows[0], 1)]
+        forms += [(rows[0], columns), (rows[0], 1)] * 2
     c = g.numbers(g.choose(forms), x.dtype) if g.opset < 11 or g.chance(0.7) else None
     y = g.op(
         "Gemm",
@@ -173,7 +173,7 @@ def gemm(g: Scope) -> Value:
         transA=transpose_a or None,
         transB=transpose_b or None,
     )
-    return followed(g, y) if g.chance(0.6) else y
+    return followed(g, y) if g.chance(0.8) else y
 
 
 def pool(g: Scope) -> Value:
