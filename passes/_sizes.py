@@ -51,7 +51,7 @@ def bytes_made(node: ir.Node, opset: int) -> int:
     try:
         schema = onnx.defs.get_schema(node.op_type, opset, "")
         made = onnx.shape_inference.infer_node_outputs(schema, proto, types, shapes, opset_imports=opsets)
-    except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError):
+    except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError):
         return 0
     return sum(_bytes(type_.tensor_type) for type_ in made.values() if type_.HasField("tensor_type"))
 

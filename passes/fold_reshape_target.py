@@ -57,7 +57,7 @@ def _target(m: Match) -> list[int] | None:
 def _positions(value: ir.Value, x: ir.Value) -> Positions | None:
     """Return which dims of `x` a value holds, or None if it holds anything else."""
     node, axes = value.producer(), rank(x)
-    if node is None or node.domain or axes is None or node.inputs[0] is None:
+    if node is None or node.domain or axes is None or not node.inputs or node.inputs[0] is None:
         return None
     if node.op_type == "Shape":
         start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", axes)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
@@ -151,3 +153,13 @@ def assert_same_answers(
             np.testing.assert_allclose(other, value, rtol=0, atol=rtol * float(scale), err_msg=name)
         else:
             np.testing.assert_array_equal(other, value, err_msg=name)
+
+
+def f32(values: npt.ArrayLike) -> np.ndarray:
+    """Return a float32 array."""
+    return np.asarray(values, dtype=np.float32)
+
+
+def node(op_type: str, inputs: str, outputs: str, **attributes: Any) -> onnx.NodeProto:
+    """Return a node of the standard domain; names are separated by blanks."""
+    return helper.make_node(op_type, inputs.split(), outputs.split(), **attributes)

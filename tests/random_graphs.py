@@ -89,7 +89,8 @@ def random_case(seed: int) -> Case:
     opset = int(rng.choice(list(IR_VERSION)))
     ir_version = 3 if opset == 9 and rng.random() < 0.4 else IR_VERSION[opset]
     dtype = int(rng.choice([TensorProto.FLOAT] * 8 + [TensorProto.FLOAT16, TensorProto.DOUBLE]))
-    world = World(rng, opset, ir_version, dtype)
+    infinite = dtype != TensorProto.FLOAT16 and bool(rng.random() < 0.1)
+    world = World(rng, opset, ir_version, dtype, infinite)
     graph = Scope(world)
     symbols = {"batch": _sizes(graph, 3), "length": _sizes(graph, 6)}
     inputs = _inputs(graph, symbols)
@@ -116,7 +117,7 @@ def random_case(seed: int) -> Case:
         functions=[function.proto for function in world.functions],
         ir_version=ir_version,
     )
-    overrides = {name: _override(graph.initializers[name]) for name in overridable}
+    overrides = {name: _override(graph.initializers[name]) for name in sorted(overridable)}
     return Case(seed, model, (_feeds(graph, inputs, 0), _feeds(graph, inputs, 1) | overrides))
 
 

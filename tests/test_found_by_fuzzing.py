@@ -64,3 +64,19 @@ def test_bodies_before_ir_4_keep_their_constants(ir_version: int) -> None:
         feeds = {"x": np.array([[1, -2]], dtype=np.float32), "flag": np.array(flag)}
         assert_same_answers(model, after.model, feeds)
     assert after.ops.get("Abs", 0) == 0
+
+
+def test_a_constant_node_may_be_a_part_of_a_reshape_target() -> None:
+    # It has no input; as a graph output it stays a node.
+    nodes = [
+        helper.make_node("Constant", [], ["one"], value=numpy_helper.from_array(np.array([1]))),
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Slice", ["shape", "zero", "first"], ["batch"]),
+        helper.make_node("Concat", ["batch", "one", "four"], ["target"], axis=0),
+        helper.make_node("Reshape", ["x", "target"], ["y"]),
+    ]
+    weights = {"zero": np.array([0]), "first": np.array([1]), "four": np.array([4])}
+    model = make_model(nodes, {"x": ["batch", 4]}, ["y", "one"], weights)
+    after = rewrite(model)
+    assert after.fired["fold_reshape_target"] == 1
+    assert_same_answers(model, after.model)

@@ -1,4 +1,4 @@
-"""The trained models of other people: verified, smaller, the same answers on lifelike inputs, deterministic."""
+"""Other people's trained models: verified, smaller, deterministic, the same answers on lifelike inputs."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("name", MAX_NODES)
-def test_is_verified_with_nothing_rolled_back(
-    name: str, optimized: Callable[[str], fuseonnx.Result]
-) -> None:
+def test_is_verified_with_nothing_rolled_back(name: str, optimized: Callable[[str], fuseonnx.Result]) -> None:
     report = optimized(name).report
     assert report.verification.status == "passed"
     assert report.rolled_back == ()
@@ -78,7 +76,8 @@ def test_has_few_nodes_and_the_same_signature(
     assert nodes <= MAX_NODES[name]
     assert list(after.graph.input) == list(before.graph.input)
     assert list(after.graph.output) == list(before.graph.output)
-    assert list(after.opset_import) == list(before.opset_import)
+    opsets = [{each.domain: each.version for each in model.opset_import} for model in (before, after)]
+    assert opsets[0] == opsets[1]
     assert after.ir_version == before.ir_version
 
 
@@ -95,33 +94,39 @@ def test_is_deterministic_and_settled(
     assert {use.name: use.fired for use in settled.report.rules if use.fired} == {}
 
 
-def page(count: int, height: int, width: int, seed: int) -> np.ndarray:
-    """Return dark strokes on an uneven bright ground, normalised as the PP-OCR models take images."""
-    rng = np.random.default_rng(seed)
-    ramp = np.linspace(0.7, 1.0, width) * np.linspace(1.0, 0.85, height)[:, None]
-    images = np.repeat(ramp[None, None], count, axis=0).repeat(3, axis=1)
-    for image in images:
-        for _ in range(width // 6):
-            row, column = rng.integers(height), rng.integers(width)
-            tall, wide = rng.integers(2, height // 2), rng.integers(1, 6)
-            image[:, row : row + tall, column : column + wide] = rng.uniform(0, 0.3, (3, 1, 1))
-    noisy = images + rng.normal(scale=0.02, size=images.shape)
-    return ((np.clip(noisy, 0, 1) - 0.5) / 0.5).astype(np.float32)
+GLYPHS = {
+    "H": ("1...1", "1...1", "1...1", "11111", "1...1", "1...1", "1...1"),
+    "E": ("11111", "1....", "1....", "1111.", "1....", "1....", "11111"),
+    "L": ("1....", "1....", "1....", "1....", "1....", "1....", "11111"),
+    "O": (".111.", "1...1", "1...1", "1...1", "1...1", "1...1", ".111."),
+}
+
+
+def pages(word: str, count: int, height: int, width: int) -> np.ndarray:
+    """Return images of a dark word on an uneven bright ground, [count, 3, height, width] within -1 … 1."""
+    rows = (".".join(GLYPHS[letter][row] for letter in word) for row in range(7))
+    ink = np.kron([[dot == "1" for dot in row] for row in rows], np.ones((4, 4))) > 0
+    top, left = (height - ink.shape[0]) // 2, (width - ink.shape[1]) // 2
+    ground = np.linspace(0.8, 1.0, width) * np.linspace(1.0, 0.9, height)[:, None]
+    ground[top : top + ink.shape[0], left : left + ink.shape[1]][ink] = 0.1
+    noise = np.random.default_rng(0).normal(scale=0.02, size=(count, 3, height, width))
+    return ((np.clip(ground + noise, 0, 1) - 0.5) / 0.5).astype(np.float32)
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "height", "width"),
+    ("name", "word", "count", "height", "width"),
     [
-        ("ch_PP-OCRv4_det_infer", 1, 96, 160),
-        ("ch_PP-OCRv4_det_infer", 2, 128, 64),
-        ("ch_PP-OCRv4_rec_infer", 1, 48, 160),
-        ("ch_PP-OCRv4_rec_infer", 2, 48, 320),
-        ("ch_ppocr_mobile_v2.0_cls_infer", 1, 48, 192),
-        ("ch_ppocr_mobile_v2.0_cls_infer", 3, 48, 128),
+        ("ch_PP-OCRv4_det_infer", "HELLO", 1, 96, 160),
+        ("ch_PP-OCRv4_det_infer", "HE", 2, 128, 64),
+        ("ch_PP-OCRv4_rec_infer", "HELLO", 1, 48, 160),
+        ("ch_PP-OCRv4_rec_infer", "HELLOHELLO", 2, 48, 320),
+        ("ch_ppocr_mobile_v2.0_cls_infer", "HELLO", 1, 48, 192),
+        ("ch_ppocr_mobile_v2.0_cls_infer", "HELL", 3, 48, 128),
     ],
 )
 def test_reads_pages_as_before(
     name: str,
+    word: str,
     count: int,
     height: int,
     width: int,
@@ -129,12 +134,11 @@ def test_reads_pages_as_before(
     optimized: Callable[[str], fuseonnx.Result],
 ) -> None:
     before, after = runner(real_models[name]), runner(str(optimized(name).path))
-    feeds = {"x": page(count, height, width, seed=height + width)}
+    feeds = {"x": pages(word, count, height, width)}
     (expected,), (found,) = before(feeds), after(feeds)
-    assert expected.shape[0] == count
-    assert expected.std() > 0
+    assert expected.max() > 0.3, "the word must move the model's answer"
     assert_close(found, expected)
-    assert (found.argmax(-1) == expected.argmax(-1)).all()
+    assert ((found > 0.3) == (expected > 0.3)).all()
 
 
 def speech(rate: int, seconds: float) -> np.ndarray:
@@ -149,7 +153,7 @@ def speech(rate: int, seconds: float) -> np.ndarray:
         gain = np.exp(-(((frequency - 600) / 300) ** 2)) + 0.5 * np.exp(-(((frequency - 1700) / 400) ** 2))
         wave += gain * np.sin(harmonic * phase)
     syllables = np.clip(np.sin(2 * np.pi * 3.5 * time), 0, 1) * (np.sin(2 * np.pi * 0.8 * time) > -0.3)
-    return (0.2 * wave * syllables + 0.003 * rng.normal(size=time.shape)).astype(np.float32)
+    return np.asarray(0.2 * wave * syllables + 0.003 * rng.normal(size=time.shape), np.float32)
 
 
 def chunks(rate: int, seconds: float) -> np.ndarray:

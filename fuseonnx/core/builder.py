@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import onnx_ir as ir
@@ -19,20 +20,26 @@ class Names:
     """The names in use in a model, over all its graphs."""
 
     def __init__(self, model: ir.Model) -> None:
-        self._uses: Counter[str] = Counter()
-        for graph in all_graphs(model):
-            self._uses.update(value.name for value in graph.inputs if value.name)
-            self._uses.update(list(graph.initializers))
+        self._model = model
+        self._suffixes: Counter[str] = Counter()
+
+    @cached_property
+    def _uses(self) -> Counter[str]:
+        names: list[str | None] = []
+        for graph in all_graphs(self._model):
+            names += (value.name for value in graph.inputs)
+            names += graph.initializers
             for node in graph:
-                self._uses[node.name or ""] += 1
-                self._uses.update(value.name for value in node.outputs if value.name)
+                names.append(node.name)
+                names += (value.name for value in node.outputs)
+        return Counter(name or "" for name in names)
 
     def fresh(self, base: str) -> str:
         """Return `base`, or `base` with the lowest suffix that makes it unique; it is then taken."""
-        name, number = base, 0
+        name = base
         while name in self._uses:
-            number += 1
-            name = f"{base}_{number}"
+            self._suffixes[base] += 1
+            name = f"{base}_{self._suffixes[base]}"
         self._uses[name] += 1
         return name
 

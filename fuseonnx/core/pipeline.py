@@ -79,8 +79,6 @@ class _Batch:
             if isinstance(step, GraphPass):
                 with failures_named(step.name, "the whole model"):
                     step.run(model, journal)
-        if len(journal.applied) > before:
-            _check(model, journal, before)
         self.settled_at = len(journal.applied)
 
 
@@ -102,6 +100,7 @@ def _run_stage(model: ir.Model, batches: Sequence[_Batch], journal: Journal) -> 
             batch.run(model, journal)
         if len(journal.applied) == at_start:
             return
+        _check(model, journal, at_start)
     raise RewriteError(ping_pong(journal))
 
 

@@ -52,7 +52,7 @@ class Rewriter:
             RewriteError: the rules do not come to rest; it names the ones that undo each other.
         """
         before = len(self._journal.applied)
-        budget = before + 1000 + _APPLICATIONS_PER_NODE * sum(1 for _ in self._all_nodes())
+        budget = before + 1000 + _APPLICATIONS_PER_NODE * sum(len(graph) for graph in self._tops)
         while True:
             at_start = len(self._journal.applied)
             self._enqueue(self._all_nodes())
@@ -86,12 +86,9 @@ class Rewriter:
 
     def _try(self, rule: Rule, root: ir.Node) -> bool:
         at = root.outputs[0].name or ""
-        assert root.graph is not None
-        imports = self._tops[root.graph].opset_imports
-        opset = imports.get("", imports.get("ai.onnx", 1))
         reason: str | None = None
         for captures in match_root(rule.pattern, root):
-            match = Match(root, captures, opset)
+            match = Match(root, captures, self._opset(root))
             with failures_named(rule.name, f"'{at}'"):
                 reason = _keeps_out(match) or rule.guard(match)
                 if reason is None:
@@ -104,6 +101,11 @@ class Rewriter:
         if reason:
             self._journal.decline(rule.name, at, root.op_type, reason)
         return False
+
+    def _opset(self, node: ir.Node) -> int:
+        assert node.graph is not None
+        imports = self._tops[node.graph].opset_imports
+        return imports.get("", imports.get("ai.onnx", 1))
 
     def _apply(self, rule: Rule, match: Match) -> str | None:
         """Replace the root, or return the reason why that is not possible."""

@@ -77,6 +77,8 @@ def activation(g: Scope, name: str, x: Value) -> Value:
 
 def clip(g: Scope, x: Value) -> Value:
     """Add Clip, with both ends, one or none; opset 11 made them inputs."""
+    if g.world.infinite:
+        raise Skip
     low, high = sorted(g.choose((-6.0, -1.0, 0.0, 0.5, 1.0, 6.0)) for _ in range(2))
     with_low, with_high = g.chance(0.7), g.chance(0.7)
     if g.opset < 11:
@@ -110,7 +112,7 @@ def with_constant(g: Scope) -> Value:
 
 def arithmetic(g: Scope, name: str, x: Value, c: Value) -> Value:
     """Add the named operator to a value and a constant."""
-    if name == "Div" and (x.dtype in INTS or g.chance(0.6)):
+    if name == "Div" and (x.dtype in INTS or not x.exact or g.chance(0.6)):
         low, high = (1, 4) if x.dtype in INTS else (0.5, 2.0)
         c = g.const(np.asarray(g.rng.uniform(low, high, c.sizes(0))), x.dtype)
     if name == "Pow":

@@ -91,10 +91,10 @@ def followed(g: Scope, y: Value) -> Value:
         return normalized(g, y)
     if kind < 7:
         for _ in range(g.between(1, 2)):
-            channels = y.shape[1][0] if y.rank > 1 else 1
-            forms = [(), (1,), (1, channels, *(1,) * (y.rank - 2)), (channels, *(1,) * (y.rank - 2))]
-            if not static(y.shape[min(1, y.rank - 1)]):
-                forms = forms[:2]
+            forms: list[tuple[int, ...]] = [(), (1,)]
+            if static(y.shape[1]):
+                channels = (y.shape[1][0], *(1,) * (y.rank - 2))
+                forms += [channels, (1, *channels)] * 2
             name = g.choose(("Add", "Sub", "Mul", "Div"))
             y = arithmetic(g, name, y, g.numbers(g.choose(forms), y.dtype))
     return activation(g, "Relu", y) if g.chance(0.3) else y
@@ -178,6 +178,8 @@ def gemm(g: Scope) -> Value:
 
 def pool(g: Scope) -> Value:
     """Add max or average pooling, also global."""
+    if g.world.infinite:
+        raise Skip
     x = g.pick(_is_image)
     if g.chance(0.3):
         shape = (*x.shape[:2], *((1, 1),) * (x.rank - 2))
@@ -214,6 +216,8 @@ def _swish(g: Scope) -> Value:
 
 
 def _hard_swish(g: Scope) -> Value:
+    if g.world.infinite:
+        raise Skip
     x = g.pick(lambda value: is_float(value) and (g.opset >= 12 or value.dtype == TensorProto.FLOAT))
     shifted = arithmetic(g, "Add", x, g.const(np.array(3.0), x.dtype))
     if g.opset < 11:

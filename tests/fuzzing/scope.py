@@ -81,6 +81,8 @@ class World:
     ir_version: int
     dtype: int
     """The float type of the model."""
+    infinite: bool = False
+    """Some constants are infinite or NaN; then nothing that makes the largest finite number of one."""
     functions: list[Function] = field(default_factory=list)
     names: int = 0
 
@@ -232,7 +234,7 @@ class Scope:
         array: Array = np.full(shape, self.choose(_SPECIAL))
         if self.chance(0.6):
             array = self.rng.normal(size=shape)
-        if dtype in FLOATS and self.chance(0.01):
+        if dtype in FLOATS and self.world.infinite and self.chance(0.1):
             array = np.full(shape, self.choose((np.inf, -np.inf, np.nan)))
         if dtype in INTS:
             array = np.rint(array)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -93,7 +94,7 @@ def gemm(
     weights = {"w": _normal(rng, *((channels, 4) if trans_b else (4, channels)))}
     if bias is not None:
         weights["b"] = _normal(rng, *bias)
-    attributes = {"transB": trans_b, "alpha": alpha, "beta": beta}
+    attributes: dict[str, Any] = {"transB": trans_b, "alpha": alpha, "beta": beta}
     node = helper.make_node("Gemm", ["x", *weights], ["c"], name="layer", **attributes)
     return Layer((node,), weights, ("batch", 4), channels, 2)
 
@@ -117,7 +118,7 @@ def matmul(
     return Layer((helper.make_node("MatMul", ["x", "w"], ["p"], name="layer"), add), weights, **shape)  # type: ignore[arg-type]
 
 
-def batch_norm(channels: int, **attributes: float) -> Tail:
+def batch_norm(channels: int, **attributes: Any) -> Tail:
     """An inference BatchNormalization with random statistics."""
     inputs = ["c", "gamma", "beta", "mean", "var"]
     node = helper.make_node("BatchNormalization", inputs, ["y"], **{"epsilon": 1e-3, **attributes})
@@ -134,7 +135,7 @@ def per_channel(layer: Layer, seed: int = 5) -> np.ndarray:
     """Return one number for each channel of `c`, of either sign and none near 0, shaped to broadcast."""
     rng = np.random.default_rng(seed)
     shape = (layer.channels, *(1,) * (layer.rank - layer.axis - 1))
-    return (rng.uniform(0.5, 2, shape) * rng.choice([-1, 1], shape)).astype(np.float32)
+    return np.asarray(rng.uniform(0.5, 2, shape) * rng.choice([-1, 1], shape), np.float32)
 
 
 def build(
@@ -171,7 +172,7 @@ def in_branches(model: onnx.ModelProto) -> onnx.ModelProto:
     for copy, tensor in zip(own, graph.initializer, strict=True):
         copy.CopyFrom(tensor)
         copy.name = f"else_{tensor.name}"
-    nodes = [_renamed(node, "else_", keep={"x"}) for node in graph.node]
+    nodes = [renamed(node, "else_", keep={"x"}) for node in graph.node]
     other = helper.make_tensor_value_info(
         f"else_{output.name}", output.type.tensor_type.elem_type, [None] * _rank(output)
     )
@@ -249,77 +250,6 @@ def flags(model: onnx.ModelProto) -> list[dict[str, np.ndarray]]:
     return [{**feeds, "flag": np.array(flag)} for flag in (True, False)]
 
 
-def used_twice(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
-    relu = helper.make_node("Relu", ["c"], ["other"])
-    return build(
-        layer, tail, more=[relu], outputs=["y", "other"]
-    ), f"the result of {layer.op} has other users"
-
-
-def is_graph_output(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
-    return build(layer, tail, outputs=["y", "c"]), f"the result of {layer.op} is a graph output"
-
-
-def captured_by_body(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
-    branches = {
-        f"{name}_branch": helper.make_graph(
-            [helper.make_node(op, ["c"], [name])], name, [], [onnx.ValueInfoProto(name=name)]
-        )
-        for name, op in (("then", "Relu"), ("else", "Neg"))
-    }
-    more = [
-        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
-        helper.make_node("Greater", ["sum", "zero"], ["flag"]),
-        helper.make_node("If", ["flag"], ["other"], **branches),
-    ]
-    model = build(layer, tail, more=more, outputs=["y", "other"], weights={"zero": np.zeros((), np.float32)})
-    return model, f"the result of {layer.op} has other users"
-
-
-def weight_is_input(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
-    return build(layer, tail, inputs={"w": layer.weights["w"].shape}), ""
-
-
-def weight_is_overridable(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
-    return build(layer, tail, overridable=["w"]), ""
-
-
-def constant_is_input(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
-    name = next(iter(tail.weights))
-    return build(layer, tail, inputs={name: tail.weights[name].shape}), ""
-
-
-def constant_is_overridable(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
-    return build(layer, tail, overridable=[next(iter(tail.weights))]), ""
-
-
-def weight_is_shared(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
-    twins = [_renamed(node, "twin_", keep={"x", *layer.weights}) for node in layer.nodes]
-    return build(layer, tail, more=twins, outputs=["y", "twin_c"]), "the weights are shared"
-
-
-def weight_overflows(layer: Layer, tail: Tail) -> tuple[onnx.ModelProto, str]:
-    weights = {"w": layer.weights["w"] * np.float32(1e4)}
-    name = next(iter(tail.weights))
-    weights[name] = tail.weights[name] * np.float32(20 if tail.node.op_type != "Div" else 0.01)
-    reason = "the folded weights do not fit float16"
-    return build(layer, tail, weights=weights, dtype=TensorProto.FLOAT16), reason
-
-
-Break = Callable[[Layer, Tail], tuple[onnx.ModelProto, str]]
-BREAKS: tuple[Break, ...] = (
-    used_twice,  # the others would see folded values
-    is_graph_output,  # so would the caller
-    captured_by_body,  # and the body
-    weight_is_input,  # its values come with each run
-    weight_is_overridable,  # they may
-    constant_is_input,
-    constant_is_overridable,
-    weight_is_shared,  # it would be stored twice
-    weight_overflows,  # half precision cannot hold the product
-)
-
-
 def _normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.normal(size=shape).astype(np.float32)
 
@@ -328,7 +258,8 @@ def _rank(info: onnx.ValueInfoProto) -> int:
     return len(info.type.tensor_type.shape.dim)
 
 
-def _renamed(node: onnx.NodeProto, prefix: str, *, keep: set[str]) -> onnx.NodeProto:
+def renamed(node: onnx.NodeProto, prefix: str, *, keep: set[str]) -> onnx.NodeProto:
+    """Return a copy of a node with a prefix on every name but those to keep."""
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     copy.name = f"{prefix}{node.name}" if node.name else ""

@@ -7,16 +7,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.helpers import assert_same_answers, make_model, rewrite
+from tests.helpers import assert_same_answers, f32, make_model, rewrite
 
 RULE = "deduplicate_initializers"
-F = np.float32
-LARGE = np.random.default_rng(0).normal(size=3000).astype(F)
+LARGE = np.random.default_rng(0).normal(size=3000).astype(np.float32)
 """Larger than the sample that is compared first."""
 
 
 def bits(*words: int) -> np.ndarray:
-    return np.array(words, np.uint32).view(F)
+    return np.array(words, np.uint32).view(np.float32)
 
 
 def changed_at_the_end() -> np.ndarray:
@@ -37,15 +36,15 @@ APART = {
     "signed and unsigned": (np.array([1], np.int32), np.array([1], np.uint32)),
     "the same bits as another type": (bits(1), np.array([1], np.int32)),
     "half and bfloat": (np.zeros(2, np.float16), np.zeros(2, np.int16)),
-    "another shape": (np.ones((2, 3), F), np.ones((3, 2), F)),
-    "number and vector": (F(1), F([1])),
+    "another shape": (np.ones((2, 3), np.float32), np.ones((3, 2), np.float32)),
+    "number and vector": (f32(1), f32([1])),
     "large, and changed at the end": (LARGE, changed_at_the_end()),
 }
 SAME = {
-    "floats": (F([1, 2]), F([1, 2])),
-    "numbers": (F(1), F(1)),
+    "floats": (f32([1, 2]), f32([1, 2])),
+    "numbers": (f32(1), f32(1)),
     "NaN of one kind": (bits(0x7FC00123), bits(0x7FC00123)),
-    "nothing": (np.zeros((0, 2), F), np.zeros((0, 2), F)),
+    "nothing": (np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)),
     "bools": (np.array([True]), np.array([True])),
     "large": (LARGE, LARGE.copy()),
 }
@@ -66,11 +65,13 @@ def test_keeps_apart(case: str) -> None:
     after = rewrite(model, RULE)
     assert after.fired == {}
     before = {each.name: numpy_helper.to_array(each).tobytes() for each in model.graph.initializer}
-    assert {each.name: numpy_helper.to_array(each).tobytes() for each in after.model.graph.initializer} == before
+    assert {
+        each.name: numpy_helper.to_array(each).tobytes() for each in after.model.graph.initializer
+    } == before
 
 
 def test_the_way_a_tensor_is_stored_does_not_matter() -> None:
-    model = both(F([1, 2]), F([1, 2]))
+    model = both(f32([1, 2]), f32([1, 2]))
     model.graph.initializer[1].CopyFrom(helper.make_tensor("v", TensorProto.FLOAT, [2], [1.0, 2.0]))
     assert not model.graph.initializer[1].raw_data
     after = rewrite(model, RULE)
@@ -87,7 +88,7 @@ def test_strings(second: list[str], fires: bool) -> None:
 
 
 def test_three_become_one() -> None:
-    weights = {name: F([1, 2]) for name in "uvw"}
+    weights = {name: f32([1, 2]) for name in "uvw"}
     model = make_model([helper.make_node("Sum", [*weights, "x"], ["y"])], {"x": [2]}, ["y"], weights)
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 2}
@@ -96,15 +97,15 @@ def test_three_become_one() -> None:
 
 @pytest.mark.parametrize("overridable", ["w", "v"])
 def test_keeps_what_the_caller_may_override(overridable: str) -> None:
-    model = both(F([1, 2]), F([1, 2]), overridable=[overridable])
+    model = both(f32([1, 2]), f32([1, 2]), overridable=[overridable])
     after = rewrite(model, RULE)
     assert after.fired == {}
-    assert_same_answers(model, after.model, {overridable: F([5, 6])})
+    assert_same_answers(model, after.model, {overridable: f32([5, 6])})
 
 
 def test_keeps_a_graph_output() -> None:
     nodes = [helper.make_node("Mul", ["x", "w"], ["y"])]
-    model = make_model(nodes, {"x": [2]}, ["y"], {"w": F([1, 2]), "v": F([1, 2])})
+    model = make_model(nodes, {"x": [2]}, ["y"], {"w": f32([1, 2]), "v": f32([1, 2])})
     model.graph.output.append(helper.make_tensor_value_info("v", TensorProto.FLOAT, [2]))
     after = rewrite(model, RULE)
     assert after.fired == {}
@@ -118,7 +119,7 @@ def test_bodies_keep_their_own() -> None:
             name,
             [],
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2])],
-            [numpy_helper.from_array(F([1, 2]), each) for each in "pq"],
+            [numpy_helper.from_array(f32([1, 2]), each) for each in "pq"],
         )
         for name, op in (("then", "Sum"), ("else", "Max"))
     }
@@ -127,8 +128,8 @@ def test_bodies_keep_their_own() -> None:
         helper.make_node("Greater", ["s", "zero"], ["flag"]),
         helper.make_node("If", ["flag"], ["y"], **branches),
     ]
-    model = make_model(nodes, {"x": [2]}, ["y"], {"zero": F(0)})
+    model = make_model(nodes, {"x": [2]}, ["y"], {"zero": f32(0)})
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 2}
     for sign in (1, -1):
-        assert_same_answers(model, after.model, {"x": F([sign, sign])})
+        assert_same_answers(model, after.model, {"x": f32([sign, sign])})

@@ -7,27 +7,21 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.helpers import assert_same_answers, make_model, rewrite
+from tests.helpers import assert_same_answers, f32, make_model, node, rewrite
 
 RULE = "eliminate_common_subexpressions"
-F = np.float32
 
 
 def pair(first: onnx.NodeProto, second: onnx.NodeProto, *, opset: int = 18) -> onnx.ModelProto:
     """Two nodes from x [2, 4] to a and b, whose sum is the output."""
     total = helper.make_node("Concat", ["a", "b"], ["y"], axis=0)
-    weights = {"w": F([1, 2, 3, 4]), "v": F([1, 2, 3, 4])}
+    weights = {"w": f32([1, 2, 3, 4]), "v": f32([1, 2, 3, 4])}
     return make_model([first, second, total], {"x": [2, 4]}, ["y"], weights, opset=opset)
 
 
 def tensor(*bits: int) -> onnx.TensorProto:
     """Floats with these bits."""
-    return numpy_helper.from_array(np.array(bits, np.uint32).view(F))
-
-
-def node(op_type: str, inputs: str, output: str, **attributes: object) -> onnx.NodeProto:
-    """A node of one output."""
-    return helper.make_node(op_type, inputs.split(), [output], **attributes)
+    return numpy_helper.from_array(np.array(bits, np.uint32).view(np.float32))
 
 
 MERGED = {
@@ -85,7 +79,7 @@ def test_the_order_in_which_attributes_are_written_does_not_matter() -> None:
     del second.attribute[:]
     second.attribute.extend(attributes)
     nodes = [first, second, node("Concat", "a b", "y", axis=0)]
-    model = make_model(nodes, {"x": [2, 4]}, ["y"], {"m": np.ones((3, 4), F)})
+    model = make_model(nodes, {"x": [2, 4]}, ["y"], {"m": np.ones((3, 4), np.float32)})
     assert rewrite(model, RULE).fired == {RULE: 1}
 
 
@@ -104,7 +98,11 @@ def test_keeps_nodes_with_another_number_of_outputs_apart() -> None:
     for wide_first in (True, False):
         wide = helper.make_node("MaxPool", ["x"], ["a", "i"], kernel_shape=[2], strides=[1])
         slim = helper.make_node("MaxPool", ["x"], ["b"], kernel_shape=[2], strides=[1])
-        last = [node("Add", "a b", "s"), node("Cast", "i", "j", to=TensorProto.FLOAT), node("Add", "s j", "y")]
+        last = [
+            node("Add", "a b", "s"),
+            node("Cast", "i", "j", to=TensorProto.FLOAT),
+            node("Add", "s j", "y"),
+        ]
         pools = [wide, slim] if wide_first else [slim, wide]
         model = make_model([*pools, *last], {"x": [1, 1, 4]}, ["y"])
         after = rewrite(model, RULE)
@@ -132,7 +130,11 @@ def test_merges_nodes_with_several_outputs() -> None:
 
 
 def test_merges_whole_chains() -> None:
-    chains = [node(op, f"{source}{name}" if source else "x", f"{target}{name}") for name in "12" for op, source, target in (("Relu", "", "p"), ("Neg", "p", "q"), ("Exp", "q", "r"))]
+    chains = [
+        node(op, f"{source}{name}" if source else "x", f"{target}{name}")
+        for name in "12"
+        for op, source, target in (("Relu", "", "p"), ("Neg", "p", "q"), ("Exp", "q", "r"))
+    ]
     model = make_model([*chains, node("Sub", "r1 r2", "y")], {"x": [2, 4]}, ["y"])
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 3}
@@ -176,13 +178,15 @@ def test_graph_and_body_stay_apart_but_each_merges_its_own() -> None:
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 2}
     for sign in (1, -1):
-        assert_same_answers(model, after.model, {"x": np.full((2, 4), sign, F)})
+        assert_same_answers(model, after.model, {"x": np.full((2, 4), sign, np.float32)})
 
 
 def test_custom_operators_stay_apart() -> None:
     model = make_model([node("Relu", "x", "a"), node("Relu", "x", "b")], {"x": [2]}, ["a", "b"])
     model.functions.append(
-        helper.make_function("test", "f", ["x"], ["y"], [node("Relu", "x", "y")], [helper.make_opsetid("", 18)])
+        helper.make_function(
+            "test", "f", ["x"], ["y"], [node("Relu", "x", "y")], [helper.make_opsetid("", 18)]
+        )
     )
     model.opset_import.append(helper.make_opsetid("test", 1))
     for each in model.graph.node:

@@ -7,14 +7,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.helpers import assert_same_answers, make_model, rewrite
+from tests.helpers import assert_same_answers, f32, make_model, node, rewrite
 
 RULE = "eliminate_identity"
-
-
-def node(op_type: str, inputs: str, outputs: str, **attributes: object) -> onnx.NodeProto:
-    """A node; names are separated by blanks."""
-    return helper.make_node(op_type, inputs.split(), outputs.split(), **attributes)
 
 
 REMOVED = {
@@ -41,7 +36,7 @@ KEPT = {
 @pytest.mark.parametrize("case", REMOVED)
 def test_removes(case: str) -> None:
     nodes, outputs = REMOVED[case]
-    model = make_model(nodes, {"x": [2]}, outputs, {"w": np.float32([1, 2])})
+    model = make_model(nodes, {"x": [2]}, outputs, {"w": f32([1, 2])})
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 1}
     assert "Identity" not in after.ops
@@ -51,7 +46,7 @@ def test_removes(case: str) -> None:
 @pytest.mark.parametrize("case", KEPT)
 def test_keeps(case: str) -> None:
     nodes, outputs = KEPT[case]
-    model = make_model(nodes, {"x": [2]}, outputs, {"w": np.float32([1, 2])})
+    model = make_model(nodes, {"x": [2]}, outputs, {"w": f32([1, 2])})
     after = rewrite(model, RULE)
     assert after.fired == {}
     assert after.declined[RULE] == {"the result is a graph output": 1}
@@ -91,11 +86,13 @@ def test_a_branch_that_passes_an_outer_value_on_needs_its_identity() -> None:
     assert after.fired == {RULE: 1}
     assert after.ops["Identity"] == 1
     for x in ([1, 2], [1, -1]):
-        assert_same_answers(model, after.model, {"x": np.float32(x)})
+        assert_same_answers(model, after.model, {"x": f32(x)})
 
 
 def test_a_loop_that_passes_its_state_on_needs_its_identities() -> None:
-    infos = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("v", "w", "o", "scan")}
+    infos = {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("v", "w", "o", "scan")
+    }
     body = helper.make_graph(
         [
             node("Identity", "go", "on"),

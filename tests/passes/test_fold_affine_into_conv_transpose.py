@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from tests.helpers import assert_same_answers, rewrite
+from tests.helpers import assert_same_answers, f32, rewrite
 from tests.passes import folds
-from tests.passes.folds import BREAKS, FORMS, Break, assert_fires, assert_keeps_out
+from tests.passes.breaks import BREAKS, Break
+from tests.passes.folds import FORMS, assert_fires, assert_keeps_out
 
 RULE = "fold_affine_into_conv_transpose"
 SHAPES = [(), (1,), (1, 1, 1, 1), (8, 1, 1), (1, 8, 1, 1)]
@@ -64,7 +65,7 @@ def test_fires_on_types_that_onnxruntime_cannot_run(dtype: int, rtol: float) -> 
 
 
 def test_fires_in_both_branches_of_an_if() -> None:
-    model = folds.in_branches(folds.build(folds.conv_transpose(), folds.arithmetic("Mul", np.float32(3))))
+    model = folds.in_branches(folds.build(folds.conv_transpose(), folds.arithmetic("Mul", f32(3))))
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 2}
     for feeds in folds.flags(model):
@@ -72,7 +73,7 @@ def test_fires_in_both_branches_of_an_if() -> None:
 
 
 def test_fires_in_a_function() -> None:
-    model = folds.in_function(folds.build(folds.conv_transpose(), folds.arithmetic("Mul", np.float32(3))))
+    model = folds.in_function(folds.build(folds.conv_transpose(), folds.arithmetic("Mul", f32(3))))
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 1}
     assert_same_answers(model, after.model)
@@ -101,11 +102,11 @@ def test_keeps_out_of_a_constant_that_makes_more_channels() -> None:
 
 
 def test_keeps_out_of_a_constant_divided_by_the_result() -> None:
-    tail = folds.arithmetic("Div", np.float32(3), constant_first=True)
+    tail = folds.arithmetic("Div", f32(3), constant_first=True)
     assert_keeps_out(folds.build(folds.conv_transpose(), tail), RULE, "")
 
 
-@pytest.mark.parametrize("constant", [np.float32(0), np.float32(np.nan), np.float32(1e-38)], ids=str)
+@pytest.mark.parametrize("constant", [f32(0), np.float32(np.nan), f32(1e-38)], ids=str)
 def test_keeps_out_of_a_divisor_without_a_finite_inverse(constant: np.ndarray) -> None:
     layer = folds.conv_transpose()
     layer.weights["w"][:] *= 1e3
@@ -115,9 +116,7 @@ def test_keeps_out_of_a_divisor_without_a_finite_inverse(constant: np.ndarray) -
 
 def test_keeps_out_of_the_axis_attribute_that_opset_6_had() -> None:
     tail = folds.arithmetic("Mul", np.ones(11, np.float32) * 2)
-    tail.node.attribute.extend(
-        [helper.make_attribute("broadcast", 1), helper.make_attribute("axis", 2)]
-    )
+    tail.node.attribute.extend([helper.make_attribute("broadcast", 1), helper.make_attribute("axis", 2)])
     after = rewrite(
         folds.build(folds.conv_transpose(channels=11), tail, opset=6), RULE
     )  # nothing runs opset 6

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from tests.helpers import assert_same_answers, rewrite
+from tests.helpers import assert_same_answers, f32, rewrite
 from tests.passes import folds
-from tests.passes.folds import BREAKS, FORMS, Break, assert_fires, assert_keeps_out
+from tests.passes.breaks import BREAKS, Break
+from tests.passes.folds import FORMS, assert_fires, assert_keeps_out
 
 RULE = "fold_affine_into_gemm"
 NOT_PER_COLUMN = {  # shape of the constant: why it must stay
@@ -51,7 +52,7 @@ def test_fires_on_other_floats(dtype: int, rtol: float) -> None:
 
 
 def test_fires_in_both_branches_of_an_if() -> None:
-    model = folds.in_branches(folds.build(folds.gemm(), folds.arithmetic("Mul", np.float32(3))))
+    model = folds.in_branches(folds.build(folds.gemm(), folds.arithmetic("Mul", f32(3))))
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 2}
     for feeds in folds.flags(model):
@@ -59,7 +60,7 @@ def test_fires_in_both_branches_of_an_if() -> None:
 
 
 def test_fires_in_a_function() -> None:
-    model = folds.in_function(folds.build(folds.gemm(), folds.arithmetic("Mul", np.float32(3))))
+    model = folds.in_function(folds.build(folds.gemm(), folds.arithmetic("Mul", f32(3))))
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 1}
     assert_same_answers(model, after.model)
@@ -81,7 +82,7 @@ def test_keeps_out_of_constants_that_are_not_per_column(op_type: str, shape: tup
 
 @pytest.mark.parametrize("bias", [(6, 1), (6, 6)], ids=str)
 def test_keeps_out_of_a_c_that_varies_along_the_rows(bias: tuple[int, ...]) -> None:
-    tail = folds.arithmetic("Mul", np.float32(3))
+    tail = folds.arithmetic("Mul", f32(3))
     model = folds.build(folds.gemm(bias=bias), tail, inputs={"x": [6, 4]})
     assert_keeps_out(model, RULE, "the constant is not one per channel")
 
@@ -93,10 +94,10 @@ def test_keeps_out_of_a_constant_that_makes_more_columns() -> None:
 
 
 def test_keeps_out_of_a_constant_divided_by_the_result() -> None:
-    tail = folds.arithmetic("Div", np.float32(3), constant_first=True)
+    tail = folds.arithmetic("Div", f32(3), constant_first=True)
     assert_keeps_out(folds.build(folds.gemm(), tail), RULE, "")
 
 
 def test_keeps_out_of_division_by_zero() -> None:
-    model = folds.build(folds.gemm(), folds.arithmetic("Div", np.float32(0)))
+    model = folds.build(folds.gemm(), folds.arithmetic("Div", f32(0)))
     assert_keeps_out(model, RULE, "the folded weights do not fit float32")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from tests.helpers import assert_same_answers, make_model, rewrite
+from tests.helpers import assert_same_answers, f32, make_model, rewrite
 from tests.passes import folds
-from tests.passes.folds import BREAKS, FORMS, Break, assert_fires, assert_keeps_out
+from tests.passes.breaks import BREAKS, Break
+from tests.passes.folds import FORMS, assert_fires, assert_keeps_out
 
 RULE = "fold_affine_into_matmul"
 NOT_PER_COLUMN = {  # shape of the constant: why it must stay
@@ -53,7 +54,7 @@ def test_fires_on_other_floats(dtype: int, rtol: float) -> None:
 
 
 def test_fires_in_both_branches_of_an_if() -> None:
-    model = folds.in_branches(folds.build(folds.matmul(), folds.arithmetic("Mul", np.float32(3))))
+    model = folds.in_branches(folds.build(folds.matmul(), folds.arithmetic("Mul", f32(3))))
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 2}
     for feeds in folds.flags(model):
@@ -95,13 +96,13 @@ def test_keeps_out_of_constants_that_are_not_per_column(op_type: str, shape: tup
 
 @pytest.mark.parametrize("bias", [(6, 1), (6, 6), (1, 1, 6)], ids=str)
 def test_keeps_out_of_a_bias_that_varies_along_the_rows_or_raises_the_rank(bias: tuple[int, ...]) -> None:
-    model = folds.build(folds.matmul(bias=bias), folds.arithmetic("Mul", np.float32(3)), inputs={"x": [6, 4]})
+    model = folds.build(folds.matmul(bias=bias), folds.arithmetic("Mul", f32(3)), inputs={"x": [6, 4]})
     assert_keeps_out(model, RULE, "the constant is not one per column")
 
 
 def test_keeps_out_of_a_weight_of_higher_rank() -> None:
     layer = folds.matmul(bias=None)
-    tail = folds.arithmetic("Mul", np.float32(3))
+    tail = folds.arithmetic("Mul", f32(3))
     model = folds.build(layer, tail, weights={"w": np.ones((5, 4, 6), np.float32)})
     assert_keeps_out(model, RULE, "the constant is not one per column")
 
@@ -121,10 +122,19 @@ def test_keeps_out_of_integers() -> None:
 
 
 def test_keeps_out_of_a_constant_divided_by_the_result() -> None:
-    tail = folds.arithmetic("Div", np.float32(3), constant_first=True)
+    tail = folds.arithmetic("Div", f32(3), constant_first=True)
     assert_keeps_out(folds.build(folds.matmul(), tail), RULE, "")
 
 
 def test_keeps_out_of_division_by_zero() -> None:
-    model = folds.build(folds.matmul(), folds.arithmetic("Div", np.float32(0)))
+    model = folds.build(folds.matmul(), folds.arithmetic("Div", f32(0)))
     assert_keeps_out(model, RULE, "the folded weights do not fit float32")
+
+
+def test_keeps_out_before_opset_7_where_a_sum_needs_an_attribute_to_broadcast() -> None:
+    layer, tail = folds.matmul(), folds.arithmetic("Mul", np.float32(3))
+    for node in (layer.nodes[1], tail.node):
+        node.attribute.append(helper.make_attribute("broadcast", 1))
+    after = rewrite(folds.build(layer, tail, opset=6), RULE)  # nothing runs opset 6
+    assert after.fired == {}
+    assert after.declined[RULE] == {"the constant is not one per column": 1}

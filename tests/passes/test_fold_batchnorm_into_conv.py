@@ -8,9 +8,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.helpers import assert_same_answers, make_model, rewrite
+from tests.helpers import assert_same_answers, f32, make_model, rewrite
 from tests.passes import folds
-from tests.passes.folds import BREAKS, Break, assert_fires, assert_keeps_out
+from tests.passes.breaks import BREAKS, Break
+from tests.passes.folds import assert_fires, assert_keeps_out
 
 RULE = "fold_batchnorm_into_conv"
 
@@ -74,7 +75,7 @@ def test_stored_weights_are_the_formula_in_double_precision() -> None:
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in after.model.graph.initializer}
     w, b = (weights[name] for name in after.model.graph.node[0].input[1:])
     gamma, beta, mean, var, *_ = (array.astype(np.float64) for array in tail.weights.values())
-    scale = gamma / np.sqrt(var + np.float32(1e-3).astype(np.float64))
+    scale = gamma / np.sqrt(var + f32(1e-3).astype(np.float64))
     expected = (layer.weights["w"].astype(np.float64) * scale[:, None, None, None]).astype(np.float32)
     np.testing.assert_array_equal(w, expected)
     np.testing.assert_array_equal(b, ((layer.weights["b"] - mean) * scale + beta).astype(np.float32))
@@ -136,7 +137,7 @@ def test_keeps_out_of_a_bias_that_comes_with_each_run() -> None:
 
 def test_keeps_out_when_a_weight_would_vanish() -> None:
     tail = folds.batch_norm(8)
-    tail.weights["gamma"] *= np.float32(1e-6)
+    tail.weights["gamma"] *= f32(1e-6)
     model = folds.build(folds.conv(), tail, dtype=TensorProto.FLOAT16)
     assert_keeps_out(model, RULE, "the folded weights do not fit float16")
 

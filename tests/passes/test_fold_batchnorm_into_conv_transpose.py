@@ -7,7 +7,8 @@ from onnx import TensorProto
 
 from tests.helpers import assert_same_answers, rewrite
 from tests.passes import folds
-from tests.passes.folds import BREAKS, Break, assert_fires, assert_keeps_out
+from tests.passes.breaks import BREAKS, Break
+from tests.passes.folds import assert_fires, assert_keeps_out
 
 RULE = "fold_batchnorm_into_conv_transpose"
 

@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.helpers import assert_same_answers, make_model, rewrite
+from tests.helpers import assert_same_answers, f32, make_model, rewrite
 
 RULE = "fold_constants"
-F = np.float32
 TABLE = np.array([[-7, 7, -1, 0, 5], [3, -3, 2, 9, -8]])
 STRING = numpy_helper.from_array(np.array(["a", "b"], dtype=object))
 
 # operator, attributes, constants, reason
-KEPT = {
-    "ConstantOfShape grows": ("ConstantOfShape", {}, [np.array([300, 300])], "it would grow the file by 360,000 bytes"),
-    "Expand grows": ("Expand", {}, [F([1]), np.array([300, 300])], "it would grow the file by 360,000 bytes"),
-    "Tile grows": ("Tile", {}, [np.ones((1, 300), F), np.array([300, 1])], "it would grow the file by 358,800 bytes"),
+KEPT: dict[str, tuple[str, dict[str, Any], list[np.ndarray | None], str]] = {
+    "ConstantOfShape grows": (
+        "ConstantOfShape",
+        {},
+        [np.array([300, 300])],
+        "it would grow the file by 360,000 bytes",
+    ),
+    "Expand grows": (
+        "Expand",
+        {},
+        [f32([1]), np.array([300, 300])],
+        "it would grow the file by 360,000 bytes",
+    ),
+    "Tile grows": (
+        "Tile",
+        {},
+        [np.ones((1, 300), np.float32), np.array([300, 1])],
+        "it would grow the file by 358,800 bytes",
+    ),
     "a sum that broadcasts grows": (
         "Add",
         {},
-        [np.ones((300, 1), F), np.ones((1, 300), F)],
+        [np.ones((300, 1), np.float32), np.ones((1, 300), np.float32)],
         "it would grow the file by 357,600 bytes",
     ),
     "Cast to a wider type grows": (
         "Cast",
         {"to": TensorProto.DOUBLE},
-        [np.ones((300, 300), F)],
+        [np.ones((300, 300), np.float32)],
         "it would grow the file by 360,000 bytes",
     ),
     "more memory than there is": (
@@ -46,20 +62,25 @@ KEPT = {
     "a weight stays quantized": (
         "DequantizeLinear",
         {},
-        [np.arange(6, dtype=np.int8), F(0.5), np.int8(1)],
+        [np.arange(6, dtype=np.int8), f32(0.5), np.array(1, np.int8)],
         "weights stay quantized",
     ),
-    "so does what is quantized at load": ("QuantizeLinear", {}, [F([1, 2]), F(0.5), np.int8(1)], "weights stay quantized"),
-    "random": ("RandomNormalLike", {"seed": 1.0}, [F([1, 2])], ""),
-    "random with a seed": ("Bernoulli", {"seed": 1.0}, [F([0.5, 0.5])], ""),
-    "Dropout may train": ("Dropout", {}, [F([1, 2]), F(0.5)], ""),
+    "so does what is quantized at load": (
+        "QuantizeLinear",
+        {},
+        [f32([1, 2]), f32(0.5), np.array(1, np.int8)],
+        "weights stay quantized",
+    ),
+    "random": ("RandomNormalLike", {"seed": 1.0}, [f32([1, 2])], ""),
+    "random with a seed": ("Bernoulli", {"seed": 1.0}, [f32([0.5, 0.5])], ""),
+    "Dropout may train": ("Dropout", {}, [f32([1, 2]), f32(0.5)], ""),
 }
 
 
 def constant_model(
     op_type: str,
     constants: list[np.ndarray | None],
-    attributes: dict[str, object] | None = None,
+    attributes: dict[str, Any] | None = None,
     *,
     results: int = 1,
     opset: int = 18,
@@ -82,7 +103,7 @@ def assert_folds(model: onnx.ModelProto, rtol: float = 1e-6) -> None:
     assert_same_answers(model, after.model, {}, rtol)
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.int8, np.uint8, np.float16, F, np.float64])
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.int8, np.uint8, np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("op_type", ["Add", "Sub", "Mul", "Div", "Max", "Equal", "Less"])
 def test_arithmetic_keeps_type_and_rounds_as_onnxruntime_does(op_type: str, dtype: type) -> None:
     model = constant_model(op_type, [TABLE.astype(dtype), np.array([2, -2, 3, -3, 4]).astype(dtype)])
@@ -93,9 +114,9 @@ def test_arithmetic_keeps_type_and_rounds_as_onnxruntime_does(op_type: str, dtyp
     ("op_type", "constants", "attributes", "opset"),
     [
         ("Mod", [TABLE, np.array([2, -2, 3, -3, 4])], {}, 18),
-        ("Mod", [TABLE.astype(F), F([2, -2, 3, -3, 4])], {"fmod": 1}, 18),
-        ("Round", [F([0.5, 1.5, 2.5, -0.5])], {}, 18),
-        ("Cast", [F([-1.5, -0.5, 0.5, 1.5])], {"to": TensorProto.INT64}, 18),
+        ("Mod", [TABLE.astype(np.float32), f32([2, -2, 3, -3, 4])], {"fmod": 1}, 18),
+        ("Round", [f32([0.5, 1.5, 2.5, -0.5])], {}, 18),
+        ("Cast", [f32([-1.5, -0.5, 0.5, 1.5])], {"to": TensorProto.INT64}, 18),
         ("Gather", [TABLE, np.array([-1, 0])], {"axis": 1}, 18),
         ("Slice", [TABLE, np.array([-1]), np.array([-100]), np.array([1]), np.array([-2])], {}, 18),
         ("Slice", [TABLE], {"starts": [1], "ends": [9], "axes": [1]}, 9),
@@ -103,12 +124,12 @@ def test_arithmetic_keeps_type_and_rounds_as_onnxruntime_does(op_type: str, dtyp
         ("Unsqueeze", [TABLE, np.array([-1, 0])], {}, 13),
         ("Reshape", [TABLE, np.array([0, -1, 1])], {}, 18),
         ("Concat", [TABLE, TABLE], {"axis": -1}, 18),
-        ("Clip", [TABLE.astype(F), None, F(2)], {}, 18),
-        ("ReduceSum", [TABLE.astype(F), None], {"keepdims": 0}, 18),
-        ("ReduceMean", [TABLE.astype(F)], {"axes": [1]}, 17),
+        ("Clip", [TABLE.astype(np.float32), None, f32(2)], {}, 18),
+        ("ReduceSum", [TABLE.astype(np.float32), None], {"keepdims": 0}, 18),
+        ("ReduceMean", [TABLE.astype(np.float32)], {"axes": [1]}, 17),
         ("Range", [np.array(10), np.array(-3), np.array(-4)], {}, 18),
         ("ConstantOfShape", [np.array([2, 3])], {"value": numpy_helper.from_array(np.array([7]))}, 18),
-        ("Softmax", [np.arange(24, dtype=F).reshape(2, 3, 4)], {"axis": 1}, 18),
+        ("Softmax", [np.arange(24, dtype=np.float32).reshape(2, 3, 4)], {"axis": 1}, 18),
         ("Where", [TABLE > 0, TABLE, np.array(-1)], {}, 18),
         ("MatMul", [TABLE, TABLE.T], {}, 18),
         ("Transpose", [TABLE], {}, 18),
@@ -116,13 +137,13 @@ def test_arithmetic_keeps_type_and_rounds_as_onnxruntime_does(op_type: str, dtyp
     ids=str,
 )
 def test_folds_what_onnxruntime_computes(
-    op_type: str, constants: list[np.ndarray | None], attributes: dict[str, object], opset: int
+    op_type: str, constants: list[np.ndarray | None], attributes: dict[str, Any], opset: int
 ) -> None:
     assert_folds(constant_model(op_type, constants, attributes, opset=opset))
 
 
 def test_softmax_before_opset_13_takes_all_axes_from_the_given_one() -> None:
-    model = constant_model("Softmax", [np.arange(24, dtype=F).reshape(2, 3, 4)], opset=12)
+    model = constant_model("Softmax", [np.arange(24, dtype=np.float32).reshape(2, 3, 4)], opset=12)
     assert_same_answers(model, rewrite(model, RULE).model, {})
 
 
@@ -131,11 +152,13 @@ def test_softmax_before_opset_13_takes_all_axes_from_the_given_one() -> None:
     [
         ("Split", {"axis": 1}, [TABLE, np.array([2, 3])]),
         ("Split", {"axis": 1, "num_outputs": 2}, [TABLE]),
-        ("TopK", {"largest": 0}, [TABLE.astype(F), np.array([3])]),
+        ("TopK", {"largest": 0}, [TABLE.astype(np.float32), np.array([3])]),
     ],
     ids=str,
 )
-def test_folds_every_output(op_type: str, attributes: dict[str, object], constants: list[np.ndarray | None]) -> None:
+def test_folds_every_output(
+    op_type: str, attributes: dict[str, Any], constants: list[np.ndarray | None]
+) -> None:
     assert_folds(constant_model(op_type, constants, attributes, results=2))
 
 
@@ -151,7 +174,7 @@ def test_keeps(case: str) -> None:
 
 def test_growth_counts_what_the_fold_frees() -> None:
     """A transposed weight replaces the weight, so the file stays as large as it was."""
-    model = constant_model("Transpose", [np.random.default_rng(0).normal(size=(500, 400)).astype(F)])
+    model = constant_model("Transpose", [np.random.default_rng(0).normal(size=(500, 400)).astype(np.float32)])
     before = model.ByteSize()
     after = rewrite(model, RULE, "remove_unused_initializers")
     assert after.fired[RULE] == 1
@@ -160,12 +183,12 @@ def test_growth_counts_what_the_fold_frees() -> None:
 
 
 def test_a_large_result_is_computed_when_it_is_saved() -> None:
-    model = constant_model("Transpose", [np.random.default_rng(0).normal(size=(700, 500)).astype(F)])
+    model = constant_model("Transpose", [np.random.default_rng(0).normal(size=(700, 500)).astype(np.float32)])
     assert_folds(model, rtol=0)
 
 
 def test_keeps_a_weight_that_others_read_in_both_forms() -> None:
-    weight = np.random.default_rng(0).normal(size=(300, 300)).astype(F)
+    weight = np.random.default_rng(0).normal(size=(300, 300)).astype(np.float32)
     nodes = [
         helper.make_node("Transpose", ["w"], ["t"]),
         helper.make_node("MatMul", ["x", "w"], ["a"]),
@@ -192,13 +215,13 @@ def test_keeps_strings() -> None:
 
 
 def test_keeps_what_an_overridable_initializer_feeds() -> None:
-    model = constant_model("Neg", [F([1, 2])], overridable=("w0",))
+    model = constant_model("Neg", [f32([1, 2])], overridable=("w0",))
     after = rewrite(model, RULE)
     assert (after.fired, after.declined) == ({}, {})
 
 
 def test_keeps_a_result_that_is_a_graph_output() -> None:
-    model = make_model([helper.make_node("Neg", ["w"], ["y"])], {}, ["y"], {"w": F([1, 2])})
+    model = make_model([helper.make_node("Neg", ["w"], ["y"])], {}, ["y"], {"w": f32([1, 2])})
     after = rewrite(model, RULE)
     assert after.fired == {}
     assert after.declined[RULE] == {"the result is a graph output": 1}
@@ -218,7 +241,7 @@ def test_keeps_a_loop_which_may_run_for_long() -> None:
             helper.make_tensor_value_info("next", TensorProto.FLOAT, []),
         ],
     )
-    constants = {"n": np.array(3), "go0": np.array(True), "v0": F(1)}
+    constants = {"n": np.array(3), "go0": np.array(True), "v0": f32(1)}
     model = make_model(
         [helper.make_node("Loop", [*constants], ["o"], body=body), helper.make_node("Size", ["o"], ["y"])],
         {},
@@ -232,7 +255,7 @@ def test_keeps_a_loop_which_may_run_for_long() -> None:
 
 
 def test_keeps_negative_zero_and_nan() -> None:
-    bits = np.array([0x80000000, 0x7FC00123, 0], np.uint32).view(F)
+    bits = np.array([0x80000000, 0x7FC00123, 0], np.uint32).view(np.float32)
     nodes = [helper.make_node("Reshape", ["w", "s"], ["o"]), helper.make_node("Mul", ["x", "o"], ["y"])]
     model = make_model(nodes, {"x": [3, 1]}, ["y"], {"w": bits, "s": np.array([3, 1])})
     after = rewrite(model, RULE)
@@ -275,8 +298,8 @@ def test_folds_in_a_body() -> None:
         helper.make_node("Greater", ["s", "zero"], ["flag"]),
         helper.make_node("If", ["flag"], ["y"], **branches),
     ]
-    model = make_model(nodes, {"x": [2]}, ["y"], {"w": F([1, 2]), "zero": F(0)})
+    model = make_model(nodes, {"x": [2]}, ["y"], {"w": f32([1, 2]), "zero": f32(0)})
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 2}
     for sign in (1, -1):
-        assert_same_answers(model, after.model, {"x": F([sign, sign])})
+        assert_same_answers(model, after.model, {"x": f32([sign, sign])})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -10,10 +12,10 @@ from onnx import helper
 from tests.helpers import assert_same_answers, make_model, rewrite
 
 RULE = "fold_static_dims"
-DIMS = ["batch", 3, 5, 7]
+DIMS: list[int | str | None] = ["batch", 3, 5, 7]
 
 
-def reading(node: onnx.NodeProto, constants: dict[str, np.ndarray], **span: int) -> onnx.ModelProto:
+def reading(node: onnx.NodeProto, constants: dict[str, np.ndarray], **span: Any) -> onnx.ModelProto:
     """Shape of x [batch, 3, 5, 7], read by a node from `s` to `d`, and Identity."""
     nodes = [
         helper.make_node("Shape", ["x"], ["s"], **span),
@@ -23,12 +25,12 @@ def reading(node: onnx.NodeProto, constants: dict[str, np.ndarray], **span: int)
     return make_model(nodes, {"x": DIMS}, ["y"], constants)
 
 
-def gather(indices: object, **span: int) -> onnx.ModelProto:
+def gather(indices: object, **span: Any) -> onnx.ModelProto:
     """Gather of some dims."""
     return reading(helper.make_node("Gather", ["s", "i"], ["d"]), {"i": np.asarray(indices)}, **span)
 
 
-def cut(*bounds: int, **span: int) -> onnx.ModelProto:
+def cut(*bounds: int, **span: Any) -> onnx.ModelProto:
     """Slice with starts, ends, and perhaps axes and steps."""
     names = ["starts", "ends", "axes", "steps"][: len(bounds)]
     constants = {name: np.array([bound]) for name, bound in zip(names, bounds, strict=True)}

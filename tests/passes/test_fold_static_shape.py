@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.helpers import IR_VERSION, assert_same_answers, make_model, rewrite
+from tests.helpers import IR_VERSION, assert_same_answers, f32, make_model, rewrite
 
 RULE = "fold_static_shape"
 SPANS: list[dict[str, int]] = [
@@ -22,9 +24,12 @@ SPANS: list[dict[str, int]] = [
 ]
 
 
-def model_of(op_type: str, dims: list[int | str | None], **attributes: int) -> onnx.ModelProto:
+def model_of(op_type: str, dims: list[int | str | None], **attributes: Any) -> onnx.ModelProto:
     """An operator that reads the shape of x, and Identity."""
-    nodes = [helper.make_node(op_type, ["x"], ["s"], **attributes), helper.make_node("Identity", ["s"], ["y"])]
+    nodes = [
+        helper.make_node(op_type, ["x"], ["s"], **attributes),
+        helper.make_node("Identity", ["s"], ["y"]),
+    ]
     return make_model(nodes, {"x": dims}, ["y"])
 
 
@@ -78,7 +83,9 @@ def test_bodies_that_share_names_keep_their_own_shapes() -> None:
             helper.make_node("Shape", ["zeros"], ["size"]),
             helper.make_node("Neg", ["size"], ["o"]),
         ]
-        return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info("o", TensorProto.INT64, [1])])
+        return helper.make_graph(
+            nodes, name, [], [helper.make_tensor_value_info("o", TensorProto.INT64, [1])]
+        )
 
     nodes = [
         helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
@@ -90,7 +97,7 @@ def test_bodies_that_share_names_keep_their_own_shapes() -> None:
         "test",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
         [helper.make_tensor_value_info("y", TensorProto.INT64, [1])],
-        [numpy_helper.from_array(np.float32(0), "zero")],
+        [numpy_helper.from_array(f32(0), "zero")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=IR_VERSION)
     for only in ([RULE], []):

@@ -1,24 +1,19 @@
-"""inline_constant_if: the branch taken stands in for the If, whatever it passes on and however it is named."""
+"""inline_constant_if: the branch taken stands in for the If, whatever it passes on, however it is named."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.helpers import IR_VERSION, assert_same_answers, make_model, rewrite
+from tests.helpers import IR_VERSION, assert_same_answers, f32, make_model, node, rewrite
 
 RULE = "inline_constant_if"
-F = np.float32
 Nodes = Sequence[onnx.NodeProto]
-
-
-def node(op_type: str, inputs: str, outputs: str, **attributes: object) -> onnx.NodeProto:
-    """A node; names are separated by blanks."""
-    return helper.make_node(op_type, inputs.split(), outputs.split(), **attributes)
 
 
 def branch(nodes: Nodes, outputs: str, weights: dict[str, np.ndarray] | None = None) -> onnx.GraphProto:
@@ -33,9 +28,9 @@ def choice(condition: str, outputs: str, then: onnx.GraphProto, other: onnx.Grap
     return node("If", condition, outputs, then_branch=then, else_branch=other)
 
 
-def model_of(nodes: Nodes, outputs: str, condition: object = True) -> onnx.ModelProto:
+def model_of(nodes: Nodes, outputs: str, condition: npt.ArrayLike = True) -> onnx.ModelProto:
     """A model of x [n] with the constants `flag`, `no` and `two`; its outputs are float vectors."""
-    weights = {"flag": np.asarray(condition), "no": np.asarray(False), "two": F([2, 2, 2])}
+    weights = {"flag": np.asarray(condition), "no": np.asarray(False), "two": f32([2, 2, 2])}
     graph = helper.make_graph(
         list(nodes),
         "test",
@@ -72,7 +67,7 @@ def calling(inner: Nodes) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("condition", [True, False, [True], [[False]]], ids=str)
-def test_takes_the_branch_of_the_condition(condition: object) -> None:
+def test_takes_the_branch_of_the_condition(condition: npt.ArrayLike) -> None:
     model = model_of([choice("flag", "y", relu(), negative())], "y", condition)
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 1}
@@ -81,11 +76,17 @@ def test_takes_the_branch_of_the_condition(condition: object) -> None:
 
 
 SHAPES_OF_BRANCHES = {
-    "passes an outer value through": choice("flag", "y", branch([node("Identity", "x", "a")], "a"), negative()),
-    "passes an outer constant through": choice("flag", "y", branch([node("Identity", "two", "a")], "a"), negative()),
-    "passes its own constant through": choice("flag", "y", branch([], "w", {"w": F([1, 2, 3])}), negative()),
+    "passes an outer value through": choice(
+        "flag", "y", branch([node("Identity", "x", "a")], "a"), negative()
+    ),
+    "passes an outer constant through": choice(
+        "flag", "y", branch([node("Identity", "two", "a")], "a"), negative()
+    ),
+    "passes its own constant through": choice(
+        "flag", "y", branch([], "w", {"w": f32([1, 2, 3])}), negative()
+    ),
     "uses its own constant": choice(
-        "flag", "y", branch([node("Mul", "x w", "a")], "a", {"w": F([1, 2, 3])}), negative()
+        "flag", "y", branch([node("Mul", "x w", "a")], "a", {"w": f32([1, 2, 3])}), negative()
     ),
     "has the name of the result": choice("flag", "y", relu("y"), negative("y")),
     "names the same as the other": choice(
@@ -105,9 +106,7 @@ SHAPES_OF_BRANCHES = {
                 node("Abs", "x", "t"),
                 node("ReduceSum", "x", "s", keepdims=0),
                 node("Cast", "s", "c", to=TensorProto.BOOL),
-                choice(
-                    "c", "a", branch([node("Exp", "t", "b")], "b"), branch([node("Neg", "t", "b")], "b")
-                ),
+                choice("c", "a", branch([node("Exp", "t", "b")], "b"), branch([node("Neg", "t", "b")], "b")),
             ],
             "a",
         ),
@@ -148,7 +147,7 @@ def test_several_results_in_their_order() -> None:
 def test_neighbours_whose_branches_share_names() -> None:
     def body(op_type: str) -> onnx.GraphProto:
         nodes = [node(op_type, "x", "t"), node("Mul", "t w", "a")]
-        return branch(nodes, "a", {"w": F([1, 2, 3]) if op_type == "Relu" else F([4, 5, 6])})
+        return branch(nodes, "a", {"w": f32([1, 2, 3]) if op_type == "Relu" else f32([4, 5, 6])})
 
     nodes = [
         choice("flag", "p", body("Relu"), body("Neg")),
@@ -193,7 +192,7 @@ def test_in_a_function() -> None:
 
 def test_keeps_out_of_a_function_that_would_get_initializers() -> None:
     weight = helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.array(True)))
-    scaled = branch([node("Mul", "x w", "a")], "a", {"w": F([1, 2, 3])})
+    scaled = branch([node("Mul", "x w", "a")], "a", {"w": f32([1, 2, 3])})
     inner = [weight, choice("c", "y", scaled, negative())]
     call = calling(inner)
     after = rewrite(call, RULE)

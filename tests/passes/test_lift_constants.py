@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.helpers import assert_same_answers, make_model, rewrite
+from tests.helpers import assert_same_answers, f32, make_model, rewrite
 
 RULE = "lift_constants"
 BITS = np.array([0x80000000, 0x7FC00123], np.uint32).view(np.float32)
-SPELLINGS: dict[str, dict[str, object]] = {
-    "tensor": {"value": numpy_helper.from_array(np.float32([1, 2]))},
+SPELLINGS: dict[str, dict[str, Any]] = {
+    "tensor": {"value": numpy_helper.from_array(f32([1, 2]))},
     "float": {"value_float": 0.1},
     "floats": {"value_floats": [0.1, -0.0]},
     "int": {"value_int": 1 << 40},
     "ints": {"value_ints": [-1, 1 << 40]},
     "no floats": {"value": numpy_helper.from_array(np.zeros(0, np.float32))},
-    "half": {"value": numpy_helper.from_array(np.float16([1, 2]))},
+    "half": {"value": numpy_helper.from_array(np.array([1, 2], np.float16))},
     "bool": {"value": numpy_helper.from_array(np.array(True))},
 }
 
@@ -37,8 +39,11 @@ def test_lifts_each_spelling_with_its_type_and_shape(spelling: str) -> None:
 
 
 @pytest.mark.parametrize("attributes", [{"value_string": "a"}, {"value_strings": ["a", "b"]}], ids=str)
-def test_lifts_strings(attributes: dict[str, object]) -> None:
-    nodes = [helper.make_node("Constant", [], ["c"], **attributes), helper.make_node("Identity", ["c"], ["y"])]
+def test_lifts_strings(attributes: dict[str, Any]) -> None:
+    nodes = [
+        helper.make_node("Constant", [], ["c"], **attributes),
+        helper.make_node("Identity", ["c"], ["y"]),
+    ]
     model = make_model(nodes, {}, ["y"])
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 1}
@@ -76,7 +81,7 @@ def test_lifts_in_bodies_that_share_names() -> None:
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 2}
     for x in ([1, 2], [1, -1]):
-        assert_same_answers(model, after.model, {"x": np.float32(x)})
+        assert_same_answers(model, after.model, {"x": f32(x)})
 
 
 def test_keeps_a_graph_output() -> None:

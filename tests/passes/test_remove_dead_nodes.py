@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from tests.helpers import assert_same_answers, make_model, rewrite
+from tests.helpers import assert_same_answers, f32, make_model, node, rewrite
 
 RULE = "remove_dead_nodes"
-
-
-def node(op_type: str, inputs: str, outputs: str, **attributes: object) -> onnx.NodeProto:
-    """A node; names are separated by blanks."""
-    return helper.make_node(op_type, inputs.split(), outputs.split(), **attributes)
 
 
 def two_branches(then: list[onnx.NodeProto], other: list[onnx.NodeProto]) -> dict[str, onnx.GraphProto]:
@@ -27,7 +21,7 @@ def two_branches(then: list[onnx.NodeProto], other: list[onnx.NodeProto]) -> dic
 
 
 FLAG = [node("ReduceSum", "x", "s", keepdims=0), node("Cast", "s", "flag", to=TensorProto.BOOL)]
-BOTH = ({"x": np.float32([1, 2])}, {"x": np.float32([1, -1])})
+BOTH = ({"x": f32([1, 2])}, {"x": f32([1, -1])})
 
 
 def test_removes_whole_chains() -> None:
@@ -75,7 +69,9 @@ def test_removes_inside_bodies_and_then_what_only_the_dead_node_read() -> None:
     branches = two_branches(
         [node("Neg", "a", "dead"), node("Abs", "x", "o")], [node("Exp", "x", "o"), node("Neg", "o", "dead")]
     )
-    model = make_model([node("Tanh", "x", "a"), *FLAG, node("If", "flag", "y", **branches)], {"x": [2]}, ["y"])
+    model = make_model(
+        [node("Tanh", "x", "a"), *FLAG, node("If", "flag", "y", **branches)], {"x": [2]}, ["y"]
+    )
     after = rewrite(model, RULE)
     assert after.ops == {"ReduceSum": 1, "Cast": 1, "If": 1, "Abs": 1, "Exp": 1}
     for feeds in BOTH:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.helpers import assert_same_answers, make_model, rewrite
+from tests.helpers import assert_same_answers, f32, make_model, rewrite
 
 RULE = "remove_unused_initializers"
-W = np.float32([1, 2])
+W = f32([1, 2])
 MUL = helper.make_node("Mul", ["x", "w"], ["y"])
 
 
@@ -56,4 +55,4 @@ def test_keeps_what_only_a_body_reads_and_clears_bodies() -> None:
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 4}
     for x in ([1, 2], [1, -1]):
-        assert_same_answers(model, after.model, {"x": np.float32(x)})
+        assert_same_answers(model, after.model, {"x": f32(x)})
