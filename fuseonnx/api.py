@@ -181,7 +181,7 @@ def _destination(source: Source, output: str | Path | None, in_place: bool) -> P
 
 def _verifier(original: Path, shapes: Mapping[str, Sequence[int]], samples: str | Path | None) -> Verifier:
     require_onnxruntime()
-    proto, _ = read_weightless(original)
+    proto = read_weightless(original)
     return Verifier(original, graph_of=proto, shapes=shapes, samples=Path(samples) if samples else None)
 
 

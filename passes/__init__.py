@@ -62,6 +62,7 @@ STAGES: tuple[Stage, ...] = (
             swap_negated_if.RULE,
             eliminate_common_subexpressions.RULE,
             deduplicate_initializers.RULE,
+            remove_unused_initializers.RULE,
         ),
     ),
     Stage(
@@ -78,7 +79,6 @@ STAGES: tuple[Stage, ...] = (
             fuse_matmul_add.RULE,
         ),
     ),
-    Stage("clean up", (remove_unused_initializers.RULE,)),
 )
 
 

@@ -21,7 +21,7 @@ from onnx.reference import ReferenceEvaluator
 
 from fuseonnx.analysis.purity import is_deterministic
 from fuseonnx.core.builder import Builder
-from fuseonnx.core.constants import Array, constant_tensor, data_of, is_const
+from fuseonnx.core.constants import Array, constant_tensor, contiguous, data_of, is_const
 from fuseonnx.core.graph import bodies_of
 from fuseonnx.core.pattern import ANY_OP, Const, op
 from fuseonnx.core.rule import Match, Refused, Rule
@@ -148,7 +148,7 @@ def _evaluator(node: bytes, opset: int) -> ReferenceEvaluator:
 
 def _lazy(run: Callable[[], list[Array]], index: int, array: Array) -> ir.LazyTensor:
     return ir.LazyTensor(
-        lambda: ir.Tensor(np.ascontiguousarray(run()[index])),
+        lambda: ir.Tensor(contiguous(run()[index])),
         dtype=ir.DataType.from_numpy(array.dtype),
         shape=ir.Shape(array.shape),
         cache=False,

@@ -19,10 +19,7 @@ def replace(m: Match, new: Builder) -> list[ir.Value]:
     computed = {output for node in branch for output in node.outputs}
     results = list(branch.outputs)
     new.adopt(branch)
-    return [
-        value if value in computed and results.count(value) == 1 else new.op("Identity", value)
-        for value in results
-    ]
+    return [value if value in computed else new.op("Identity", value) for value in results]
 
 
 RULE = Rule("inline_constant_if", op("If", const("condition")), replace)

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from fuseonnx.analysis.names import make_distinct
-from fuseonnx.core.graph import all_graphs, bodies_of
+from fuseonnx.core.graph import all_graphs, bodies_of, may_hold_bodies
 
 _INFERRED_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _MAX_PROPAGATED_BYTES = 1 << 10
@@ -50,8 +50,9 @@ def _annotate_graph(graph: ir.Graph, inferred: onnx.GraphProto) -> bool:
             info = known.get(name)
             if info is not None and static_shape(value) is None:
                 learned |= _note(value, info)
-        for body, body_proto in zip(bodies_of(node), _bodies(proto), strict=False):
-            learned |= _annotate_graph(body, body_proto)
+        if may_hold_bodies(node):
+            for body, body_proto in zip(bodies_of(node), _bodies(proto), strict=False):
+                learned |= _annotate_graph(body, body_proto)
     return learned
 
 

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-import numpy as np
 import onnx_ir as ir
 
-from fuseonnx.core.constants import Array
+from fuseonnx.core.constants import Array, contiguous
 from fuseonnx.core.graph import all_graphs
 from fuseonnx.core.rule import Refused
 
@@ -134,7 +133,7 @@ class Builder:
             tensor = data
             tensor.name = name
         else:
-            tensor = ir.Tensor(np.ascontiguousarray(data).reshape(data.shape), name=name)
+            tensor = ir.Tensor(contiguous(data), name=name)
         if self._constant_nodes:
             node = ir.Node("", "Constant", (), (ir.AttrTensor("value", tensor),), name=name)
             value = node.outputs[0]

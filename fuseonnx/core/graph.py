@@ -28,21 +28,28 @@ def graphs_in(graph: ir.Graph) -> Iterator[ir.Graph]:
     """Yield a graph and every body inside it."""
     yield graph
     for node in graph:
-        for body in bodies_of(node):
-            yield from graphs_in(body)
+        if may_hold_bodies(node):
+            for body in bodies_of(node):
+                yield from graphs_in(body)
 
 
 def nodes_in(graph: ir.Graph) -> Iterator[ir.Node]:
     """Yield the nodes of a graph, each followed by those of its bodies."""
     for node in graph:
         yield node
-        for body in bodies_of(node):
-            yield from nodes_in(body)
+        if may_hold_bodies(node):
+            for body in bodies_of(node):
+                yield from nodes_in(body)
+
+
+def may_hold_bodies(node: ir.Node) -> bool:
+    """Whether looking for bodies in a node is worth it: few operators have any."""
+    return node.op_type in _WITH_BODIES or bool(node.domain)
 
 
 def bodies_of(node: ir.Node) -> Iterator[ir.Graph]:
     """Yield the graphs that a node holds as attributes (If branches, Loop and Scan bodies)."""
-    if node.op_type not in _WITH_BODIES and not node.domain:
+    if not may_hold_bodies(node):
         return
     for attribute in node.attributes.values():
         if attribute.is_ref():

@@ -69,17 +69,15 @@ class _Batch:
     """Length of the journal when the batch last had nothing more to do."""
 
     def run(self, model: ir.Model, journal: Journal) -> None:
-        before = len(journal.applied)
-        if self.settled_at == before:
+        if self.settled_at == len(journal.applied):
             return
         rules = [step for step in self.steps if isinstance(step, Rule)]
-        if rules:
-            Rewriter(model, rules, journal, Names(model)).run()
         for step in self.steps:
             if isinstance(step, GraphPass):
                 with failures_named(step.name, "the whole model"):
                     step.run(model, journal)
-        self.settled_at = len(journal.applied)
+        changed = bool(rules) and Rewriter(model, rules, journal, Names(model)).run()
+        self.settled_at = None if changed else len(journal.applied)
 
 
 def _batches(steps: Sequence[Step]) -> list[_Batch]:

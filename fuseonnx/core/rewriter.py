@@ -46,29 +46,26 @@ class Rewriter:
         self._queued: set[ir.Node] = set()
 
     def run(self) -> bool:
-        """Rewrite to a fixpoint; return whether anything changed.
+        """Visit every node, and again those around each change; return whether anything changed.
+
+        A pattern of more than two levels may match after a change further away: run again until it returns
+        False.
 
         Raises:
             RewriteError: the rules do not come to rest; it names the ones that undo each other.
         """
         before = len(self._journal.applied)
         budget = before + 1000 + _APPLICATIONS_PER_NODE * sum(len(graph) for graph in self._tops)
-        while True:
-            at_start = len(self._journal.applied)
-            self._enqueue(self._all_nodes())
-            while self._queue:
-                node = self._queue.popleft()
-                self._queued.discard(node)
-                if node.graph is not None:
-                    self._visit(node)
-                if len(self._journal.applied) > budget:
-                    raise RewriteError(ping_pong(self._journal))
-            if len(self._journal.applied) == at_start:
-                return at_start > before
-
-    def _all_nodes(self) -> Iterable[ir.Node]:
         for graph in top_graphs(self._model):
-            yield from nodes_in(graph)
+            self._enqueue(nodes_in(graph))
+        while self._queue:
+            node = self._queue.popleft()
+            self._queued.discard(node)
+            if node.graph is not None:
+                self._visit(node)
+            if len(self._journal.applied) > budget:
+                raise RewriteError(ping_pong(self._journal))
+        return len(self._journal.applied) > before
 
     def _enqueue(self, nodes: Iterable[ir.Node]) -> None:
         for node in nodes:
@@ -90,7 +87,7 @@ class Rewriter:
         for captures in match_root(rule.pattern, root):
             match = Match(root, captures, self._opset(root))
             with failures_named(rule.name, f"'{at}'"):
-                reason = _keeps_out(match) or rule.guard(match)
+                reason = _keeps_out(match) or self._has_parameters(match) or rule.guard(match)
                 if reason is None:
                     if not self._journal.admits(rule.name, at):
                         return False
@@ -106,6 +103,15 @@ class Rewriter:
         assert node.graph is not None
         imports = self._tops[node.graph].opset_imports
         return imports.get("", imports.get("ai.onnx", 1))
+
+    def _has_parameters(self, match: Match) -> str | None:
+        """Return why a match inside a local function may not be what it seems: its attributes are given later."""
+        if match.root.graph is None or self._tops[match.root.graph] is self._model.graph:
+            return None
+        for node in (match.root, *match.captures.absorbed):
+            if any(attribute.is_ref() for attribute in node.attributes.values()):
+                return f"an attribute of {node.op_type} is a parameter of the function"
+        return None
 
     def _apply(self, rule: Rule, match: Match) -> str | None:
         """Replace the root, or return the reason why that is not possible."""
@@ -171,8 +177,6 @@ def _keeps_out(match: Match) -> str | None:
     for node in absorbed:
         if node.device_configurations:
             return f"{node.op_type} has a device configuration"
-        if any(attribute.is_ref() for attribute in node.attributes.values()):
-            return f"an attribute of {node.op_type} is a parameter of the function"
     return None
 
 

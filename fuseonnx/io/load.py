@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import mmap
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from fuseonnx.core.invariants import UNDEFINED
 from fuseonnx.errors import ModelLoadError
 from fuseonnx.io.validate import check, nbytes, tensors
 from fuseonnx.io.wire import FileBytes, WireError, lift
+
+_HASHED_AT_ONCE = 32 << 20
 
 DECLARED = "fuseonnx.declared"
 """Key in `graph.meta`: value name to the (type, shape) that the file declares for it."""
@@ -46,7 +50,12 @@ class Loaded:
     path: Path
     model: ir.Model
     signature: Signature
-    sha256: str
+    digest: Future[str]
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file, which a thread computes from the moment when the model is loaded."""
+        return self.digest.result()
 
     @property
     def file_bytes(self) -> int:
@@ -62,7 +71,7 @@ def load(path: Path) -> Loaded:
         ModelLoadError: it is missing, empty, truncated, not ONNX, invalid, newer than the installed onnx,
             or refers to external data that is missing or lies outside its folder.
     """
-    proto, sha256 = read_weightless(path)
+    proto = read_weightless(path)
     try:
         check(proto, path)
         external_files = _resolve_external_data(proto, path)
@@ -78,7 +87,10 @@ def load(path: Path) -> Loaded:
             model.graph.meta[DECLARED][info.name] = (weight.type, weight.shape)
     _check_inputs_exist(model, signature, path)
     _sort(model, path)
-    return Loaded(path, model, signature, sha256)
+    hasher = ThreadPoolExecutor(max_workers=1)
+    digest = hasher.submit(_sha256, path)
+    hasher.shutdown(wait=False)
+    return Loaded(path, model, signature, digest)
 
 
 def signature_of(model: ir.Model) -> Signature:
@@ -91,8 +103,8 @@ def signature_of(model: ir.Model) -> Signature:
     )
 
 
-def read_weightless(path: Path) -> tuple[onnx.ModelProto, str]:
-    """Return the model without payloads of 4 KiB or more, and the SHA-256 of the file.
+def read_weightless(path: Path) -> onnx.ModelProto:
+    """Return the model without payloads of 4 KiB or more.
 
     Such tensors are external, their location the absolute path of the file itself.
 
@@ -104,9 +116,8 @@ def read_weightless(path: Path) -> tuple[onnx.ModelProto, str]:
         with absolute.open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise ModelLoadError(f"{path}: the file is empty; export or download the model again")
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             lifted = lift(FileBytes(file.fileno()), str(absolute))
-        proto = onnx.ModelProto.FromString(lifted)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(lifted)
     except OSError as error:
         raise ModelLoadError(f"{path}: cannot be read: {error.strerror}") from error
     except (WireError, DecodeError, RecursionError) as error:
@@ -115,7 +126,19 @@ def read_weightless(path: Path) -> tuple[onnx.ModelProto, str]:
         ) from error
     if not proto.HasField("graph") or not proto.ir_version:
         raise ModelLoadError(f"{path}: not an ONNX model (it holds no graph)")
-    return proto, sha256
+    return proto
+
+
+def _sha256(path: Path) -> str:
+    """Hash in large pieces, for after each one the thread waits for its turn; only one is mapped at a time."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        for start in range(0, size, _HASHED_AT_ONCE):
+            length = min(_HASHED_AT_ONCE, size - start)
+            with mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ, offset=start) as piece:
+                digest.update(piece)
+    return digest.hexdigest()
 
 
 def _values_of(graph: ir.Graph) -> Iterator[ir.Value]:

@@ -155,7 +155,7 @@ def _write_rope(rope: Rope[Tensor], file: BinaryIO) -> None:
 
 
 def _write_payload(tensor: Tensor, file: BinaryIO) -> None:
-    if isinstance(tensor, ir.ExternalTensor | ir.Tensor):
+    if isinstance(tensor, ir.ExternalTensor | ir.LazyTensor | ir.Tensor):
         tensor.tofile(file)
     else:
         file.write(tensor.tobytes())

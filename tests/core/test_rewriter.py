@@ -28,7 +28,8 @@ def apply(
     """Rewrite with these rules alone; what comes out is whole."""
     journal = journal or Journal()
     graph = ir.from_proto(model)
-    Rewriter(graph, rules, journal, Names(graph)).run()
+    while Rewriter(graph, rules, journal, Names(graph)).run():
+        pass
     assert check(graph) is None
     after = ir.to_proto(graph)
     onnx.checker.check_model(after)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from tests.helpers import assert_same_answers, f32, rewrite
 from tests.passes import folds
@@ -108,11 +108,3 @@ def test_keeps_out_of_a_divisor_without_a_finite_inverse(constant: np.ndarray) -
     layer.weights["w"][:] *= 1e3
     model = folds.build(layer, folds.arithmetic("Div", np.asarray(constant)))
     assert_keeps_out(model, RULE, "the folded weights do not fit float32")
-
-
-def test_keeps_out_of_the_axis_attribute_that_opset_6_had() -> None:
-    tail = folds.arithmetic("Mul", np.ones(6, np.float32) * 2)
-    tail.node.attribute.extend([helper.make_attribute("broadcast", 1), helper.make_attribute("axis", 2)])
-    after = rewrite(folds.build(folds.conv(channels=6), tail, opset=6), RULE)  # nothing runs opset 6
-    assert after.fired == {}
-    assert after.declined[RULE] == {"the constant is not one per channel": 1}

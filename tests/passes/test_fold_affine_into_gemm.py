@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from tests.helpers import assert_same_answers, f32, rewrite
 from tests.passes import folds
@@ -101,3 +101,14 @@ def test_keeps_out_of_a_constant_divided_by_the_result() -> None:
 def test_keeps_out_of_division_by_zero() -> None:
     model = folds.build(folds.gemm(), folds.arithmetic("Div", f32(0)))
     assert_keeps_out(model, RULE, "the folded weights do not fit float32")
+
+
+@pytest.mark.parametrize("attributes", [{"broadcast": 1}, {"broadcast": 1, "axis": 0}], ids=str)
+def test_before_opset_7_an_attribute_may_move_the_constant_to_the_rows(attributes: dict[str, int]) -> None:
+    layer, tail = folds.gemm(), folds.arithmetic("Mul", folds.per_channel(folds.gemm()))
+    layer.nodes[0].attribute.append(helper.make_attribute("broadcast", 1))
+    tail.node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+    after = rewrite(folds.build(layer, tail, inputs={"x": [6, 4]}, opset=6), RULE)  # nothing runs opset 6
+    moved = "axis" in attributes
+    assert after.fired == ({} if moved else {RULE: 1})
+    assert after.declined[RULE] == ({"the constant is not one per channel": 1} if moved else {})
