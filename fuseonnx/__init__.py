@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fuseonnx.api import Result, optimize, plan
-    from fuseonnx.core.builder import Builder
+    from fuseonnx.core.builder import Builder, Refused
     from fuseonnx.core.pattern import any_of, const, maybe, op, var
-    from fuseonnx.core.rule import GraphPass, Match, Refused, Rule
+    from fuseonnx.core.rule import GraphPass, Match, Rule
     from fuseonnx.errors import FuseOnnxError
     from fuseonnx.report import Report
 
@@ -42,9 +42,9 @@ __all__ = [
 
 _HOMES = {
     "fuseonnx.api": ("Result", "optimize", "plan"),
-    "fuseonnx.core.builder": ("Builder",),
+    "fuseonnx.core.builder": ("Builder", "Refused"),
     "fuseonnx.core.pattern": ("any_of", "const", "maybe", "op", "var"),
-    "fuseonnx.core.rule": ("GraphPass", "Match", "Refused", "Rule"),
+    "fuseonnx.core.rule": ("GraphPass", "Match", "Rule"),
     "fuseonnx.errors": ("FuseOnnxError",),
     "fuseonnx.report": ("Report",),
 }

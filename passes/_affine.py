@@ -9,9 +9,10 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from fuseonnx.core.builder import Refused
 from fuseonnx.core.constants import Array
 from fuseonnx.core.pattern import AnyOf, Op, Pattern, any_of, const, op
-from fuseonnx.core.rule import Match, Refused
+from fuseonnx.core.rule import Match
 
 Vector = npt.NDArray[np.float64]
 

@@ -20,11 +20,11 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from fuseonnx.analysis.purity import is_deterministic
-from fuseonnx.core.builder import Builder
+from fuseonnx.core.builder import Builder, Refused
 from fuseonnx.core.constants import Array, constant_tensor, contiguous, data_of, is_const
 from fuseonnx.core.graph import bodies_of
 from fuseonnx.core.pattern import ANY_OP, Const, op
-from fuseonnx.core.rule import Match, Refused, Rule
+from fuseonnx.core.rule import Match, Rule
 from fuseonnx.passes._sizes import bytes_made
 
 MAX_GROWTH = 128 << 10

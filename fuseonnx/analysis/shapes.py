@@ -155,15 +155,18 @@ def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 def _note(value: ir.Value, info: onnx.ValueInfoProto) -> bool:
     """Note what inference says of a value; return whether it adds a rank or a dim to what was known."""
     before = _known_dims(value.shape)
-    type_ = ir.serde.deserialize_type_proto_for_type(info.type)
-    if type_ is not None:
-        value.type = type_
-    shape = ir.serde.deserialize_type_proto_for_shape(info.type)
-    if shape is not None:
-        value.shape = ir.Shape(
-            [dim if isinstance(dim, int) or _is_symbol(str(dim)) else None for dim in shape]
-        )
+    if value.type is None:
+        value.type = ir.serde.deserialize_type_proto_for_type(info.type)
+    if info.type.tensor_type.HasField("shape"):
+        value.shape = ir.Shape(_dims(info.type.tensor_type.shape))
     return _known_dims(value.shape) != before
+
+
+def _dims(shape: onnx.TensorShapeProto) -> list[int | str | None]:
+    return [
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param if _is_symbol(dim.dim_param) else None
+        for dim in shape.dim
+    ]
 
 
 def _known_dims(shape: ir.Shape | None) -> tuple[int | None, ...] | None:

@@ -10,9 +10,12 @@ import onnx_ir as ir
 
 from fuseonnx.core.constants import Array, contiguous
 from fuseonnx.core.graph import all_graphs
-from fuseonnx.core.rule import Refused
 
 Attributes = Mapping[str, ir.Attr | int | float | str | Sequence[int] | Sequence[float] | ir.TensorProtocol]
+
+
+class Refused(Exception):
+    """Raised by `replace` with the reason why the rewrite is not possible after all."""
 
 
 class Names:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import onnx_ir as ir
 
-from fuseonnx.core.builder import Builder, Names
+from fuseonnx.core.builder import Builder, Names, Refused
 from fuseonnx.core.graph import (
     bodies_of,
     graphs_in,
@@ -23,7 +23,7 @@ from fuseonnx.core.graph import (
 )
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.pattern import ANY_OP, match_root, root_types
-from fuseonnx.core.rule import Match, Refused, Rule, failures_named
+from fuseonnx.core.rule import Match, Rule, failures_named
 from fuseonnx.errors import RewriteError
 
 _APPLICATIONS_PER_NODE = 30
@@ -105,7 +105,7 @@ class Rewriter:
         return imports.get("", imports.get("ai.onnx", 1))
 
     def _has_parameters(self, match: Match) -> str | None:
-        """Return why a match inside a local function may not be what it seems: its attributes are given later."""
+        """Return why a match in a local function may not be what it seems: callers give its attributes."""
         if match.root.graph is None or self._tops[match.root.graph] is self._model.graph:
             return None
         for node in (match.root, *match.captures.absorbed):

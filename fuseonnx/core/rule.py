@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from fuseonnx.core.builder import Builder
 from fuseonnx.core.constants import Array, array_of
 from fuseonnx.core.pattern import Captures, Root
 from fuseonnx.errors import FuseOnnxError, RewriteError
 
 if TYPE_CHECKING:
-    from fuseonnx.core.builder import Builder
     from fuseonnx.core.journal import Journal
 
 
@@ -50,10 +50,6 @@ class Match:
 
 
 Replacement = ir.Value | Sequence[ir.Value]
-
-
-class Refused(Exception):
-    """Raised by `replace` with the reason why the rewrite is not possible after all."""
 
 
 def accept(_match: Match) -> str | None:

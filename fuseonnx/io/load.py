@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import mmap
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +25,7 @@ from fuseonnx.errors import ModelLoadError
 from fuseonnx.io.validate import check, nbytes, tensors
 from fuseonnx.io.wire import FileBytes, WireError, lift
 
-_HASHED_AT_ONCE = 32 << 20
+_HASHED_AT_ONCE = 8 << 20
 
 DECLARED = "fuseonnx.declared"
 """Key in `graph.meta`: value name to the (type, shape) that the file declares for it."""
@@ -130,14 +129,11 @@ def read_weightless(path: Path) -> onnx.ModelProto:
 
 
 def _sha256(path: Path) -> str:
-    """Hash in large pieces, for after each one the thread waits for its turn; only one is mapped at a time."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        for start in range(0, size, _HASHED_AT_ONCE):
-            length = min(_HASHED_AT_ONCE, size - start)
-            with mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ, offset=start) as piece:
-                digest.update(piece)
+    """Hash in large pieces: after each of them the thread has to wait for its turn."""
+    digest, piece = hashlib.sha256(), bytearray(_HASHED_AT_ONCE)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(piece):
+            digest.update(memoryview(piece)[:count])
     return digest.hexdigest()
 
 
