@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-_STRIP = 32
+_TILE = 256, 64
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
@@ -60,12 +60,15 @@ def array_of(value: ir.Value) -> Array:
 
 
 def contiguous(array: Array) -> Array:
-    """Return `array` in C order, copied in strips: numpy's copy of a transpose takes nine times as long."""
-    if array.flags.c_contiguous:
-        return array
+    """Return `array` in C order, a transposed matrix tile by tile: numpy's own copy is 4 to 9 times slower."""
+    if array.flags.c_contiguous or array.ndim != 2:
+        return np.ascontiguousarray(array).reshape(array.shape)
     copy = np.empty(array.shape, array.dtype)
-    for start in range(0, len(array), _STRIP):
-        copy[start : start + _STRIP] = array[start : start + _STRIP]
+    rows, columns = _TILE
+    for row in range(0, array.shape[0], rows):
+        for column in range(0, array.shape[1], columns):
+            tile = slice(row, row + rows), slice(column, column + columns)
+            copy[tile] = array[tile]
     return copy
 
 
