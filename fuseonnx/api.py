@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import gc
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
     ExtraRule = Rule | GraphPass | Callable[[gs.Graph], gs.Graph | None]
+
+
+_SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def optimize(  # noqa: PLR0913
     """
     clock = _Clock(on_progress)
     stages = _select(only, skip, extra_rules)
-    with opened(model) as source, _scratch() as scratch, _paused_gc():
+    with opened(model) as source, _scratch() as scratch, _undisturbed():
         destination = _destination(source, output, in_place) or scratch / "model.onnx"
         recipe = Recipe(source.path, destination, stages, fix_shapes or {}, external_data)
         if verify:
@@ -135,7 +139,7 @@ def plan(model: ModelLike, *, only: Sequence[str] = (), skip: Sequence[str] = ()
         FuseOnnxError: its message is one line that names the model and the cure.
     """
     journal = Journal()
-    with opened(model) as source, _paused_gc(), about(source.path):
+    with opened(model) as source, _undisturbed(), about(source.path):
         pipeline.run(load(source.path).model, _select(only, skip, ()), journal, analyse=annotate)
     return journal.uses()
 
@@ -215,12 +219,18 @@ def _scratch() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _paused_gc() -> Iterator[None]:
-    """Pause the cyclic garbage collector: a graph is one large cycle that it would scan again and again."""
-    was_enabled = gc.isenabled()
+def _undisturbed() -> Iterator[None]:
+    """Pause the cyclic garbage collector, and let threads take turns more often.
+
+    A graph is one large cycle that the collector would scan again and again; and the thread that hashes the
+    source needs the interpreter seldom and briefly, but would wait 5 ms for it each time.
+    """
+    was_enabled, interval = gc.isenabled(), sys.getswitchinterval()
     gc.disable()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         yield
     finally:
+        sys.setswitchinterval(interval)
         if was_enabled:
             gc.enable()

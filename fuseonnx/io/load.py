@@ -71,6 +71,9 @@ def load(path: Path) -> Loaded:
             or refers to external data that is missing or lies outside its folder.
     """
     proto = read_weightless(path)
+    hasher = ThreadPoolExecutor(max_workers=1)
+    digest = hasher.submit(_sha256, path)
+    hasher.shutdown(wait=False)
     try:
         check(proto, path)
         external_files = _resolve_external_data(proto, path)
@@ -86,9 +89,6 @@ def load(path: Path) -> Loaded:
             model.graph.meta[DECLARED][info.name] = (weight.type, weight.shape)
     _check_inputs_exist(model, signature, path)
     _sort(model, path)
-    hasher = ThreadPoolExecutor(max_workers=1)
-    digest = hasher.submit(_sha256, path)
-    hasher.shutdown(wait=False)
     return Loaded(path, model, signature, digest)
 
 
