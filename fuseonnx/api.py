@@ -6,7 +6,6 @@ import contextlib
 import difflib
 import gc
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -115,8 +114,8 @@ def optimize(  # noqa: PLR0913
     """
     clock = _Clock(on_progress)
     stages = _select(only, skip, extra_rules)
-    with opened(model) as source, _scratch() as scratch, _undisturbed():
-        destination = _destination(source, output, in_place) or scratch / "model.onnx"
+    with opened(model) as source, _undisturbed():
+        destination = _destination(source, output, in_place)
         recipe = Recipe(source.path, destination, stages, fix_shapes or {}, external_data)
         if verify:
             shapes = {**(input_shapes or {}), **recipe.fix_shapes}
@@ -127,7 +126,7 @@ def optimize(  # noqa: PLR0913
             verification = Verification("skipped", reason="verification was switched off")
         attempt.draft.publish()
         clock.stop()
-        path = None if destination.is_relative_to(scratch) else destination
+        path = destination if source.on_disk or output is not None else None
         report = _report(source, path, attempt, verification, rolled_back, clock)
         return Result(source.restore(destination), path, report)
 
@@ -170,7 +169,8 @@ def _wanted(steps: Sequence[Step], names: set[str]) -> tuple[Step, ...]:
     return tuple(step for step in steps if step.name in names)
 
 
-def _destination(source: Source, output: str | Path | None, in_place: bool) -> Path | None:
+def _destination(source: Source, output: str | Path | None, in_place: bool) -> Path:
+    """Return where the artifact goes: for a model in memory and no output, beside its temporary file."""
     if in_place and (output is not None or not source.on_disk):
         raise OptionError("in place means over the model's own file: give a path, and no output")
     if output is not None:
@@ -178,8 +178,6 @@ def _destination(source: Source, output: str | Path | None, in_place: bool) -> P
         if source.on_disk and destination.resolve() == source.path.resolve():
             raise ModelSaveError(f"{destination}: would overwrite the model; use --in-place if that is meant")
         return destination
-    if not source.on_disk:
-        return None
     return source.path if in_place else source.path.with_suffix(".opt.onnx")
 
 
@@ -210,12 +208,6 @@ def _report(
         verification=verification,
         seconds=clock.seconds,
     )
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="fuseonnx-") as folder:
-        yield Path(folder)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ They are read in float64; `cast_weights` and `cast_finite` bring what they are f
 
 from __future__ import annotations
 
+import math
+
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
@@ -66,29 +68,25 @@ def arithmetic_with_constant(x: Pattern) -> AnyOf:
     )
 
 
-def arithmetic_affine(m: Match, channels: int, rank: int, axis: int) -> tuple[Vector, Vector] | None:
+def arithmetic_affine(m: Match, channels: int | None, rank: int, axis: int) -> tuple[Vector, Vector]:
     """Return scale and shift, each [channels], of the captured `affine`.
-
-    None if c varies along other axes (before opset 7 the attribute `axis` may say which), or holds integers,
-    whose division truncates.
 
     Args:
         m: a match of `arithmetic_with_constant`.
-        channels: size of the channel axis.
+        channels: size of the channel axis; None if the operator has no such axis.
         rank: rank of the tensor that c is combined with; c must not raise it.
         axis: the channel axis, not negative.
+
+    Raises:
+        Refused: c varies along other axes (before opset 7 the attribute `axis` may say which), or holds
+            integers, whose division truncates.
     """
-    c = m.array("c")
-    if c.ndim > rank or not is_float(c.dtype):
-        return None
-    node = m.node("affine")
-    if "axis" in node.attributes:
-        return None
+    c, node = m.array("c"), m.node("affine")
     padded = (1,) * (rank - c.ndim) + c.shape
-    if any(size != 1 for index, size in enumerate(padded) if index != axis):
-        return None
-    if padded[axis] not in (1, channels):
-        return None
+    others = math.prod(padded) // (padded[axis] or 1)
+    fits = c.ndim <= rank and others == 1 and padded[axis] in (1, channels)
+    if channels is None or not fits or not is_float(c.dtype) or "axis" in node.attributes:
+        raise Refused("the constant is not one per channel")
     vector = np.broadcast_to(c.astype(np.float64).reshape(-1), (channels,))
     one, zero = np.ones(channels), np.zeros(channels)
     if node.op_type == "Mul":

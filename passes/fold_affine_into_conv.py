@@ -12,26 +12,13 @@ import onnx_ir as ir
 from fuseonnx.core.builder import Builder
 from fuseonnx.core.rule import Match, Rule
 from fuseonnx.passes._absorb import CONV, conv_channels, conv_with, weights_are_shared
-from fuseonnx.passes._affine import Vector, arithmetic_affine, arithmetic_with_constant
-
-
-def guard(m: Match) -> str | None:
-    """Keep out of shared weights and of constants that are not one per channel."""
-    if _affine(m) is None:
-        return "the constant is not one per channel"
-    return weights_are_shared(m)
+from fuseonnx.passes._affine import arithmetic_affine, arithmetic_with_constant
 
 
 def replace(m: Match, new: Builder) -> ir.Value:
     """Give the weights the scale and the shift."""
-    affine = _affine(m)
-    assert affine is not None
-    return conv_with(m, new, *affine)
+    scale, shift = arithmetic_affine(m, conv_channels(m), rank=m.array("w").ndim, axis=1)
+    return conv_with(m, new, scale, shift)
 
 
-def _affine(m: Match) -> tuple[Vector, Vector] | None:
-    channels = conv_channels(m)
-    return arithmetic_affine(m, channels, rank=m.array("w").ndim, axis=1)
-
-
-RULE = Rule("fold_affine_into_conv", arithmetic_with_constant(CONV), replace, guard)
+RULE = Rule("fold_affine_into_conv", arithmetic_with_constant(CONV), replace, weights_are_shared)

@@ -13,28 +13,21 @@ import onnx_ir as ir
 from fuseonnx.core.builder import Builder
 from fuseonnx.core.rule import Match, Rule
 from fuseonnx.passes._absorb import MATMUL, matmul_channels, matmul_rank, matmul_with, weights_are_shared
-from fuseonnx.passes._affine import Vector, arithmetic_affine, arithmetic_with_constant
+from fuseonnx.passes._affine import arithmetic_affine, arithmetic_with_constant
 
 
 def guard(m: Match) -> str | None:
-    """Keep out of shared weights, of a sum that is itself the bias, and of constants not one per column."""
+    """Keep out of shared weights, and of a sum that is itself the bias."""
     if m.get("b") is None and m.node("affine").op_type in {"Add", "Sub"}:
         return ""
-    if _affine(m) is None:
-        return "the constant is not one per column"
     return weights_are_shared(m)
 
 
 def replace(m: Match, new: Builder) -> ir.Value:
     """Give weights and bias the scale and the shift."""
-    affine = _affine(m)
-    assert affine is not None
-    return matmul_with(m, new, *affine)
-
-
-def _affine(m: Match) -> tuple[Vector, Vector] | None:
-    channels, rank = matmul_channels(m), matmul_rank(m)
-    return None if channels is None else arithmetic_affine(m, channels, rank=rank, axis=rank - 1)
+    rank = matmul_rank(m)
+    scale, shift = arithmetic_affine(m, matmul_channels(m), rank, axis=rank - 1)
+    return matmul_with(m, new, scale, shift)
 
 
 RULE = Rule("fold_affine_into_matmul", arithmetic_with_constant(MATMUL), replace, guard)

@@ -15,13 +15,17 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
+
 import fuseonnx
 from fuseonnx.markdown import human_bytes
 from fuseonnx.report import Report
 from tools.bench_optimize import print_setup
 from tools.fetch_models import fetch
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+README, EXAMPLES = ROOT / "README.md", ROOT / "examples"
 START, END = "<!-- table: begin -->", "<!-- table: end -->"
 COLUMNS = ("model", "nodes", "file", "largest relative difference", "rolled back", "seconds")
 
@@ -45,9 +49,18 @@ def row(name: str, report: Report, seconds: float) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def accuracy(model: Path) -> str:
+    """Return how many of the images in examples/digits.npz a model recognises."""
+    samples = np.load(EXAMPLES / "digits.npz")
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"image": samples["image"]})
+    right = int((logits.argmax(axis=1) == samples["label"]).sum())
+    return f"{right} of {len(samples['label'])} ({right / len(samples['label']):.1%})"
+
+
 def print_table() -> None:
     """Print the machine, the versions and one line for each model."""
-    models = fetch()
+    models = {"digits": EXAMPLES / "digits.onnx", **fetch()}
     fuseonnx.optimize(min(models.values(), key=lambda path: path.stat().st_size).read_bytes())  # imports
     print_setup()
     print(f"| {' | '.join(COLUMNS)} |")
@@ -55,8 +68,10 @@ def print_table() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, path in models.items():
             start = time.perf_counter()
-            result = fuseonnx.optimize(path, Path(folder) / "model.onnx")
+            result = fuseonnx.optimize(path, Path(folder) / f"{name}.onnx")
             print(row(name, result.report, time.perf_counter() - start))
+        before, after = accuracy(models["digits"]), accuracy(Path(folder) / "digits.onnx")
+    print(f"\nAccuracy of `digits` on its held-out images: {before} before, {after} after.")
 
 
 def main() -> None:

@@ -75,7 +75,7 @@ def test_keeps_out_of_a_function_where_the_constant_may_raise_the_rank() -> None
     model = folds.in_function(
         folds.build(folds.matmul(), folds.arithmetic("Mul", np.full((1, 6), 3, np.float32)))
     )
-    assert_keeps_out(model, RULE, "the constant is not one per column")
+    assert_keeps_out(model, RULE, "the constant is not one per channel")
 
 
 @pytest.mark.parametrize("bias", [None, (6,)], ids=str)
@@ -91,20 +91,20 @@ def test_keeps_out(break_: Break, bias: tuple[int, ...] | None) -> None:
 def test_keeps_out_of_constants_that_are_not_per_column(op_type: str, shape: tuple[int, ...]) -> None:
     tail = folds.arithmetic(op_type, np.full(shape, 3, np.float32))
     model = folds.build(folds.matmul(leading=("batch", 6)), tail)
-    assert_keeps_out(model, RULE, "the constant is not one per column")
+    assert_keeps_out(model, RULE, "the constant is not one per channel")
 
 
 @pytest.mark.parametrize("bias", [(6, 1), (6, 6), (1, 1, 6)], ids=str)
 def test_keeps_out_of_a_bias_that_varies_along_the_rows_or_raises_the_rank(bias: tuple[int, ...]) -> None:
     model = folds.build(folds.matmul(bias=bias), folds.arithmetic("Mul", f32(3)), inputs={"x": [6, 4]})
-    assert_keeps_out(model, RULE, "the constant is not one per column")
+    assert_keeps_out(model, RULE, "the constant is not one per channel")
 
 
 def test_keeps_out_of_a_weight_of_higher_rank() -> None:
     layer = folds.matmul(bias=None)
     tail = folds.arithmetic("Mul", f32(3))
     model = folds.build(layer, tail, weights={"w": np.ones((5, 4, 6), np.float32)})
-    assert_keeps_out(model, RULE, "the constant is not one per column")
+    assert_keeps_out(model, RULE, "the constant is not one per channel")
 
 
 @pytest.mark.parametrize("op_type", ["Add", "Sub"])
@@ -118,7 +118,7 @@ def test_keeps_out_of_integers() -> None:
     nodes = [helper.make_node("MatMul", ["x", "w"], ["c"]), helper.make_node("Div", ["c", "k"], ["y"])]
     weights = {"w": np.arange(24, dtype=np.int32).reshape(4, 6), "k": np.array(3, np.int32)}
     model = make_model(nodes, {"x": ["batch", 4]}, ["y"], weights, dtype=TensorProto.INT32)
-    assert_keeps_out(model, RULE, "the constant is not one per column")
+    assert_keeps_out(model, RULE, "the constant is not one per channel")
 
 
 def test_keeps_out_of_a_constant_divided_by_the_result() -> None:
@@ -137,4 +137,4 @@ def test_keeps_out_before_opset_7_where_a_sum_needs_an_attribute_to_broadcast() 
         node.attribute.append(helper.make_attribute("broadcast", 1))
     after = rewrite(folds.build(layer, tail, opset=6), RULE)  # nothing runs opset 6
     assert after.fired == {}
-    assert after.declined[RULE] == {"the constant is not one per column": 1}
+    assert after.declined[RULE] == {"the constant is not one per channel": 1}
