@@ -70,14 +70,20 @@ def batch_norm_weights(channels: int, seed: int = 0, dtype: type = np.float32) -
     }
 
 
-def run_reference(model: onnx.ModelProto, feeds: Feeds) -> dict[str, np.ndarray]:
-    """Run a model on onnxruntime's CPU provider with all graph optimizations off."""
+def reference_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """Open a model on onnxruntime's CPU provider with all graph optimizations off, on one thread."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+
+
+def run_reference(model: onnx.ModelProto, feeds: Feeds) -> dict[str, np.ndarray]:
+    """Run a model on onnxruntime's CPU provider with all graph optimizations off."""
+    session = reference_session(model)
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 

@@ -16,6 +16,8 @@ import onnxruntime
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from tests.helpers import reference_session
+
 Values = Sequence[Any]
 Runner = Callable[[onnx.ModelProto, Mapping[str, Any]], Values]
 """Arrays, lists of them (sequences), and None (an empty optional)."""
@@ -129,13 +131,7 @@ def _tolerance(folder: Path) -> tuple[float, float]:
 
 def run_onnxruntime(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> Values:
     """Run on onnxruntime's CPU provider with all graph optimizations off."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = reference_session(model)
     infos = (*model.graph.input, *model.graph.output)
     if all(info.type.tensor_type.elem_type in _KNOWN_TO_NUMPY for info in infos):
         results: Values = session.run(None, dict(feeds))

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, MutableSequence
 
 import onnx
 
+from fuseonnx.core.graph import proto_bodies_of
+
 
 def make_distinct(nodes: Iterable[onnx.NodeProto], taken: set[str]) -> None:
     """Rename, inside the bodies of `nodes`, each value whose name is taken.
@@ -21,7 +23,7 @@ def make_distinct(nodes: Iterable[onnx.NodeProto], taken: set[str]) -> None:
     nodes = list(nodes)
     taken.update(name for node in nodes for name in node.output)
     for node in nodes:
-        for body in _bodies(node):
+        for body in proto_bodies_of(node):
             _rename(body, {}, taken)
 
 
@@ -31,7 +33,7 @@ def _rename(graph: onnx.GraphProto, outer: Mapping[str, str], taken: set[str]) -
         each.name = names[each.name] = _fresh(each.name, taken)
     for node in graph.node:
         _substitute(node.input, names)
-        for body in _bodies(node):
+        for body in proto_bodies_of(node):
             _rename(body, names, taken)
         names.update({name: _fresh(name, taken) for name in node.output if name})
         _substitute(node.output, names)
@@ -48,10 +50,3 @@ def _fresh(name: str, taken: set[str]) -> str:
         name += "_"
     taken.add(name)
     return name
-
-
-def _bodies(node: onnx.NodeProto) -> Iterable[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs

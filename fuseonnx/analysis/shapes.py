@@ -5,13 +5,11 @@ They are analysis: saving writes only the types and shapes that the source file 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import onnx
 import onnx_ir as ir
 
 from fuseonnx.analysis.names import make_distinct
-from fuseonnx.core.graph import all_graphs, bodies_of, may_hold_bodies
+from fuseonnx.core.graph import all_graphs, bodies_of, may_hold_bodies, proto_bodies_of
 
 _INFERRED_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _MAX_PROPAGATED_BYTES = 1 << 10
@@ -51,7 +49,7 @@ def _annotate_graph(graph: ir.Graph, inferred: onnx.GraphProto) -> bool:
             if info is not None and static_shape(value) is None:
                 learned |= _note(value, info)
         if may_hold_bodies(node):
-            for body, body_proto in zip(bodies_of(node), _bodies(proto), strict=False):
+            for body, body_proto in zip(bodies_of(node), proto_bodies_of(proto), strict=False):
                 learned |= _annotate_graph(body, body_proto)
     return learned
 
@@ -143,13 +141,6 @@ def _add_nodes(proto: onnx.GraphProto, graph: ir.Graph) -> None:
 def _is_symbol(name: str) -> bool:
     """Whether a dim's name means the same dim wherever it stands."""
     return name.isidentifier() and not name.startswith("unk__")
-
-
-def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _note(value: ir.Value, info: onnx.ValueInfoProto) -> bool:

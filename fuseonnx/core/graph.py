@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import onnx
 import onnx_ir as ir
 
 INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
@@ -66,6 +67,14 @@ def takes_initializers(graph: ir.Graph, model: ir.Model) -> bool:
     Before IR version 4 bodies may not; of the main graph's, saving makes inputs.
     """
     return graph is model.graph or model.ir_version >= INITIALIZERS_ARE_INPUTS_BEFORE_IR
+
+
+def proto_bodies_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs that a node holds as attributes, where it is not in the IR."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def remove_if_dead(node: ir.Node, survivors: dict[ir.Node, None]) -> None:

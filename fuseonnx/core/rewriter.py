@@ -15,6 +15,7 @@ import onnx_ir as ir
 from fuseonnx.core.builder import Builder, Names, Refused
 from fuseonnx.core.graph import (
     bodies_of,
+    detach,
     graphs_in,
     nodes_in,
     remove_if_dead,
@@ -122,13 +123,13 @@ class Rewriter:
         try:
             built = rule.replace(match, builder)
         except Refused as refusal:
-            _detach(builder.nodes)
+            _discard(builder.nodes)
             return str(refusal)
         replacements = [built] if isinstance(built, ir.Value) else list(built)
         fresh = {output for node in builder.nodes for output in node.outputs}
         reason = _cannot_stand_in(root.outputs, replacements, fresh, graph)
         if reason is not None:
-            _detach(builder.nodes)
+            _discard(builder.nodes)
             return reason
         _merge_metadata((*match.captures.absorbed, root), builder.nodes)
         for value in builder.initializers:
@@ -227,7 +228,6 @@ def _merge_metadata(old_nodes: Sequence[ir.Node], new_nodes: Sequence[ir.Node]) 
         node.doc_string = node.doc_string or (doc_strings[-1] if doc_strings else None)
 
 
-def _detach(nodes: Iterable[ir.Node]) -> None:
+def _discard(nodes: Iterable[ir.Node]) -> None:
     for node in nodes:
-        for index in range(len(node.inputs)):
-            node.replace_input_with(index, None)
+        detach(node)

@@ -21,17 +21,14 @@ SLOT = "fuseonnx-payload-slot:"
 _MIN_SLOTTED_BYTES = 4096
 
 
-def weightless_proto(model: ir.Model) -> tuple[onnx.ModelProto, list[Tensor]]:
-    """Return the ModelProto with slots for payloads of 4 KiB or more, and the tensors that fill them."""
-    payloads: list[Tensor] = []
-    with _slots_for_large_tensors(model, payloads):
-        return ir.to_proto(model), payloads
-
-
 def to_proto(model: ir.Model, signature: Signature) -> tuple[onnx.ModelProto, list[Tensor]]:
-    """Return what is to be saved: `weightless_proto` with the source's own signature and value_info."""
-    with _only_declared_value_info(model):
-        proto, payloads = weightless_proto(model)
+    """Return what is to be saved, with the source's own signature and value_info, and its large payloads.
+
+    In the proto, a slot stands in the place of each payload of 4 KiB or more.
+    """
+    payloads: list[Tensor] = []
+    with _only_declared_value_info(model), _slots_for_large_tensors(model, payloads):
+        proto = ir.to_proto(model)
     for field, infos in ((proto.graph.input, signature.inputs), (proto.graph.output, signature.outputs)):
         del field[:]
         field.extend(infos)

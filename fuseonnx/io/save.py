@@ -19,6 +19,7 @@ from typing import BinaryIO
 import onnx
 import onnx_ir as ir
 
+from fuseonnx.core.graph import proto_bodies_of
 from fuseonnx.errors import ModelSaveError
 from fuseonnx.io.load import Signature
 from fuseonnx.io.proto import SLOT, Tensor, to_proto
@@ -124,9 +125,8 @@ def _slotted_initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
         if tensor.external_data and tensor.external_data[0].value.startswith(SLOT):
             yield tensor
     for node in graph.node:
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                yield from _slotted_initializers(body)
+        for body in proto_bodies_of(node):
+            yield from _slotted_initializers(body)
 
 
 def _free_data_name(model_name: str, taken: frozenset[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from fuseonnx.core.graph import proto_bodies_of
 from fuseonnx.errors import ModelLoadError
 
 _TYPED_DATA = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
@@ -31,8 +32,9 @@ def check(proto: onnx.ModelProto, path: Path) -> None:
         raise ModelLoadError(f"{path}: the graph has no output; export the model again")
     for function in proto.functions:
         _check_names((*function.input, *_defined(function.node, path)), path)
-        for body in _bodies(function.node):
-            _check_graph(body, path)
+        for node in function.node:
+            for body in proto_bodies_of(node):
+                _check_graph(body, path)
     for tensor in tensors(proto):
         _check_size(tensor, path)
 
@@ -61,16 +63,8 @@ def _node_tensors(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.TensorProto]
             if attribute.type == onnx.AttributeProto.TENSOR and not attribute.ref_attr_name:
                 yield attribute.t
             yield from attribute.tensors
-    for body in _bodies(nodes):
-        yield from _graph_tensors(body)
-
-
-def _bodies(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield attribute.g
-            yield from attribute.graphs
+        for body in proto_bodies_of(node):
+            yield from _graph_tensors(body)
 
 
 def _check_text(message: Any, path: Path) -> None:
@@ -109,8 +103,9 @@ def _check_graph(graph: onnx.GraphProto, path: Path) -> None:
     _check_names([info.name for info in graph.output], path)
     own = set(initializers) - set(inputs)
     _check_names((*inputs, *own, *_defined(graph.node, path)), path)
-    for body in _bodies(graph.node):
-        _check_graph(body, path)
+    for node in graph.node:
+        for body in proto_bodies_of(node):
+            _check_graph(body, path)
 
 
 def _defined(nodes: Iterable[onnx.NodeProto], path: Path) -> Iterator[str]:

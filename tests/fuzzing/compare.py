@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 from onnx import TensorProto, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 import fuseonnx
+from tests.helpers import reference_session
 
 Feeds = Mapping[str, npt.NDArray[np.generic]]
 Outputs = dict[str, npt.NDArray[np.generic]]
@@ -73,13 +73,7 @@ _ORT_ERRORS = (
 
 def answers(model: onnx.ModelProto, runs: Sequence[Feeds]) -> list[Outputs]:
     """Return the outputs of a model for each set of inputs."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = reference_session(model)
     names = [value.name for value in session.get_outputs()]
     return [dict(zip(names, session.run(names, dict(feeds)), strict=True)) for feeds in runs]
 
