@@ -66,6 +66,14 @@ STAGES: tuple[Stage, ...] = (
         ),
     ),
     Stage(
+        "fuse operators",
+        (),
+    ),
+    Stage(
+        "move",
+        (),
+    ),
+    Stage(
         "fold into weights",
         (
             fold_batchnorm_into_conv.RULE,
@@ -76,8 +84,15 @@ STAGES: tuple[Stage, ...] = (
             fold_affine_into_conv_transpose.RULE,
             fold_affine_into_gemm.RULE,
             fold_affine_into_matmul.RULE,
-            fuse_matmul_add.RULE,
         ),
+    ),
+    Stage(
+        "merge branches",
+        (),
+    ),
+    Stage(
+        "finish",
+        (fuse_matmul_add.RULE,),
     ),
 )
 

@@ -31,7 +31,7 @@ REPVGG_A2_BLOCKS = ((64, 1), (96, 2), (192, 4), (384, 14), (1408, 1))
 
 
 def make_keras(constructor: str, path: Path) -> None:
-    """One of keras.applications: an image float32 [batch, height, width, 3] to probabilities [batch, 1000]."""
+    """One of keras.applications: an image float32 [batch, height, width, 3] to probabilities."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
     import tensorflow as tf
@@ -128,7 +128,7 @@ def make_repvgg_a2(path: Path) -> None:
     from torch import nn
 
     class Block(nn.Module):
-        """Relu of the sum of a 3×3 Conv, a 1×1 Conv and, where the shape is kept, the input; each normalised."""
+        """Relu of a 3×3 Conv + a 1×1 Conv + the input where its shape fits, each normalised."""
 
         def __init__(self, inputs: int, outputs: int, stride: int) -> None:
             super().__init__()

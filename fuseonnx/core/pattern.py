@@ -11,7 +11,7 @@ commutative operators are tried.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -136,11 +136,58 @@ def root_types(pattern: Root) -> frozenset[str]:
     return frozenset(type_ for option in options if isinstance(option, Op) for type_ in option.types)
 
 
+def first_look(pattern: Root, op_type: str) -> Callable[[ir.Node], bool]:
+    """Return a quick test: False only for nodes of type `op_type` at which `pattern` cannot match."""
+    options = pattern.options if isinstance(pattern, AnyOf) else (pattern,)
+    needs = [_needs(each) for each in options if isinstance(each, Op) and {op_type, ANY_OP} & {*each.types}]
+    swaps = op_type in COMMUTATIVE
+
+    def look(node: ir.Node) -> bool:
+        inputs = node.inputs
+        return any(
+            _are_met(need, inputs) or (swaps and len(inputs) == 2 and _are_met(need, inputs[::-1]))
+            for need in needs
+        )
+
+    return look
+
+
 def match_root(pattern: Root, node: ir.Node) -> Iterator[Captures]:
     """Yield every way in which `pattern` matches at `node`."""
     for option in pattern.options if isinstance(pattern, AnyOf) else (pattern,):
         assert isinstance(option, Op), "a rule is rooted at an operator"
         yield from _match_node(option, node, Captures({}, {}), root=True)
+
+
+_Needs = tuple[tuple[int, frozenset[str]], ...]
+
+
+def _needs(pattern: Op) -> _Needs:
+    """Return which inputs must come from which operators; from none: they must be constants."""
+    needs = []
+    for index, each in enumerate(pattern.inputs if pattern.each is None else ()):
+        options = each.options if isinstance(each, AnyOf) else (each,)
+        ops = [option for option in options if isinstance(option, Op) and ANY_OP not in option.types]
+        if isinstance(each, Const):
+            needs.append((index, frozenset[str]()))
+        elif len(ops) == len(options):
+            needs.append((index, frozenset(type_ for option in ops for type_ in option.types)))
+    return tuple(needs)
+
+
+def _are_met(needs: _Needs, inputs: Sequence[ir.Value | None]) -> bool:
+    for index, types in needs:
+        value = inputs[index] if index < len(inputs) else None
+        if value is None:
+            return False
+        if not types:
+            if not is_const(value):
+                return False
+            continue
+        producer = value.producer()
+        if producer is None or producer.op_type not in types:
+            return False
+    return True
 
 
 def _match_value(pattern: Pattern, value: ir.Value | None, captures: Captures) -> Iterator[Captures]:

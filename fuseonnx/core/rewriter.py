@@ -8,7 +8,7 @@ at the neighbourhood.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import onnx_ir as ir
 
@@ -23,7 +23,7 @@ from fuseonnx.core.graph import (
     top_graphs,
 )
 from fuseonnx.core.journal import Journal
-from fuseonnx.core.pattern import ANY_OP, match_root, root_types
+from fuseonnx.core.pattern import ANY_OP, first_look, match_root, root_types
 from fuseonnx.core.rule import Match, Rule, failures_named
 from fuseonnx.errors import RewriteError
 
@@ -38,10 +38,7 @@ class Rewriter:
         self._model = model
         self._journal = journal
         self._names = names
-        self._rules: dict[str, list[Rule]] = {}
-        roots = {rule.name: root_types(rule.pattern) for rule in rules}
-        for root in frozenset[str]().union(*roots.values()):
-            self._rules[root] = [rule for rule in rules if {root, ANY_OP} & roots[rule.name]]
+        self._rules = _by_root(rules)
         self._tops = {graph: top for top in top_graphs(model) for graph in graphs_in(top)}
         self._queue: deque[ir.Node] = deque()
         self._queued: set[ir.Node] = set()
@@ -78,8 +75,8 @@ class Rewriter:
         if node.domain:
             return
         rules = self._rules.get(node.op_type)
-        for rule in self._rules.get(ANY_OP, ()) if rules is None else rules:
-            if self._try(rule, node):
+        for rule, may_match in self._rules.get(ANY_OP, ()) if rules is None else rules:
+            if may_match(node) and self._try(rule, node):
                 return
 
     def _try(self, rule: Rule, root: ir.Node) -> bool:
@@ -155,6 +152,17 @@ class Rewriter:
             self._enqueue((node,))
             for output in node.outputs:
                 self._enqueue(output.consumers())
+
+
+def _by_root(rules: Sequence[Rule]) -> dict[str, list[tuple[Rule, Callable[[ir.Node], bool]]]]:
+    """Return the rules for each type of node, each with a quick test that sorts most nodes out."""
+    roots = {rule.name: root_types(rule.pattern) for rule in rules}
+    return {
+        root: [
+            (rule, first_look(rule.pattern, root)) for rule in rules if {root, ANY_OP} & roots[rule.name]
+        ]
+        for root in frozenset[str]().union(*roots.values())
+    }
 
 
 def ping_pong(journal: Journal) -> str:

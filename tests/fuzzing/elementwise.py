@@ -31,9 +31,9 @@ _BOUNDED = ("Sigmoid", "Tanh", "Erf", "HardSigmoid", "Softmax", "LogSoftmax", "H
 _EXACT = ("Relu", "Neg", "Abs", "Identity", "Dropout", "Clip", "Sign")
 
 
-def unary(g: Scope) -> Value:
+def unary(g: Scope, given: Value | None = None) -> Value:
     """Add an activation, a sign or an Identity."""
-    x = g.pick(is_float)
+    x = g.pick(is_float, given)
     name = g.choose((*_KEEPS_BOUND, *_BOUNDED, "Exp", "Sqrt", "Relu", "Sign", "Floor", "Identity"))
     return activation(g, name, x)
 
@@ -103,9 +103,9 @@ def dropout(g: Scope, x: Value) -> Value:
     return g.op("Dropout", [x, ratio, training], x.shape, exact=x.exact, bound=x.bound)
 
 
-def with_constant(g: Scope) -> Value:
+def with_constant(g: Scope, given: Value | None = None) -> Value:
     """Add arithmetic with a constant of any form, on either side."""
-    x = g.pick(is_number)
+    x = g.pick(is_number, given)
     name = g.choose(("Add", "Sub", "Mul", "Div", "Add", "Mul", "Max", "Min", "Pow"))
     return arithmetic(g, name, x, constant_for(g, x))
 
@@ -140,9 +140,9 @@ def constant_for(g: Scope, x: Value) -> Value:
     return g.numbers(g.choose(forms), x.dtype)
 
 
-def binary(g: Scope) -> Value:
+def binary(g: Scope, given: Value | None = None) -> Value:
     """Add arithmetic on two values, or on one value twice."""
-    x = g.pick(is_number)
+    x = g.pick(is_number, given)
     y = g.pick(lambda value: value.dtype == x.dtype and _broadcasts(x, value))
     name = g.choose(("Add", "Sub", "Mul", "Max", "Min", "Sum", "Mean", "Div"))
     if name in ("Sum", "Mean", "Div") and x.dtype in INTS:
@@ -207,9 +207,9 @@ def where(g: Scope) -> Value:
     return g.op("Where", [condition, x, y] if g.chance(0.7) else [condition, y, x], shape, dtype=x.dtype)
 
 
-def cast(g: Scope) -> Value:
+def cast(g: Scope, given: Value | None = None) -> Value:
     """Add a Cast; floats are truncated only where they are exact."""
-    x = g.pick(lambda value: True)
+    x = g.pick(lambda value: True, given)
     targets: list[int] = [x.dtype, TensorProto.FLOAT, TensorProto.DOUBLE]
     if g.world.dtype == TensorProto.FLOAT16:
         targets.append(TensorProto.FLOAT16)
@@ -224,9 +224,9 @@ def cast(g: Scope) -> Value:
 _REDUCERS = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceSumSquare", "ReduceMean")
 
 
-def reduce(g: Scope) -> Value:
+def reduce(g: Scope, given: Value | None = None) -> Value:
     """Add a reduction over some axes, or over all."""
-    x = g.pick(is_number)
+    x = g.pick(is_number, given)
     name = g.choose(_REDUCERS)
     if x.dtype in INTS and name not in ("ReduceSum", "ReduceMax", "ReduceMin"):
         raise Skip

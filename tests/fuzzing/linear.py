@@ -10,9 +10,9 @@ from tests.fuzzing.layout import with_axes
 from tests.fuzzing.scope import FLOATS, Scope, Shape, Skip, Value, by_run, is_float, static
 
 
-def conv(g: Scope) -> Value:
+def conv(g: Scope, given: Value | None = None) -> Value:
     """Add a Conv of one to three dimensions."""
-    x = g.pick(_is_image)
+    x = g.pick(is_image, given)
     channels, spatial = x.shape[1][0], x.rank - 2
     group = g.choose([size for size in (1, 1, 2, 2, channels) if channels % size == 0])
     made = group * g.between(1, 3)
@@ -25,7 +25,7 @@ def conv(g: Scope) -> Value:
     shape = (
         (x.shape[0]),
         (made, made),
-        *_windows(x, kernel, pads, stride, dilation, same=auto_pad[0] == "S"),
+        *windows(x, kernel, pads, stride, dilation, same=auto_pad[0] == "S"),
     )
     w = g.weights(
         (made, channels // group, *kernel), x.dtype, fan_in=channels // group * int(np.prod(kernel))
@@ -46,7 +46,7 @@ def conv(g: Scope) -> Value:
     return followed(g, y)
 
 
-def _windows(
+def windows(
     x: Value, kernel: list[int], pads: list[int], stride: int, dilation: int, *, same: bool = False
 ) -> Shape:
     spatial = len(kernel)
@@ -65,9 +65,9 @@ def _windows(
     return by_run(sizes)
 
 
-def conv_transpose(g: Scope) -> Value:
+def conv_transpose(g: Scope, given: Value | None = None) -> Value:
     """Add a ConvTranspose of one or two dimensions."""
-    x = g.pick(lambda value: _is_image(value) and value.rank < 5)
+    x = g.pick(lambda value: is_image(value) and value.rank < 5, given)
     channels, spatial = x.shape[1][0], x.rank - 2
     group = g.choose([size for size in (1, 2, 2) if channels % size == 0])
     per_group, stride = g.between(1, 2), g.choose((1, 2))
@@ -100,9 +100,9 @@ def followed(g: Scope, y: Value) -> Value:
     return activation(g, "Relu", y) if g.chance(0.3) else y
 
 
-def batch_normalization(g: Scope) -> Value:
+def batch_normalization(g: Scope, given: Value | None = None) -> Value:
     """Add a BatchNormalization to a value with channels."""
-    return normalized(g, g.pick(lambda value: is_float(value) and value.rank > 1))
+    return normalized(g, g.pick(lambda value: is_float(value) and value.rank > 1, given))
 
 
 def normalized(g: Scope, x: Value) -> Value:
@@ -123,9 +123,9 @@ def normalized(g: Scope, x: Value) -> Value:
     )
 
 
-def matmul(g: Scope) -> Value:
+def matmul(g: Scope, given: Value | None = None) -> Value:
     """Add a MatMul with weights, or of two values of the graph."""
-    x = g.pick(lambda value: is_float(value) and value.rank > 0)
+    x = g.pick(lambda value: is_float(value) and value.rank > 0, given)
     if not static(x.shape[-1]) or g.chance(0.1):
         y = g.pick(lambda value: value.dtype == x.dtype and value.rank > 1 and value.shape[-2] == x.shape[-1])
         shape = _product(x, y)
@@ -149,9 +149,9 @@ def _product(x: Value, y: Value) -> Shape:
     return by_run(sizes)
 
 
-def gemm(g: Scope) -> Value:
+def gemm(g: Scope, given: Value | None = None) -> Value:
     """Add a Gemm with either operand transposed, with factors, with and without C."""
-    x = g.pick(lambda value: is_float(value) and value.rank == 2)
+    x = g.pick(lambda value: is_float(value) and value.rank == 2, given)
     transpose_a, transpose_b = g.choose((0, 0, 1)), g.choose((0, 1))
     rows, inner = x.shape[::-1] if transpose_a else x.shape
     if not static(inner):
@@ -176,16 +176,16 @@ def gemm(g: Scope) -> Value:
     return followed(g, y) if g.chance(0.8) else y
 
 
-def pool(g: Scope) -> Value:
-    """Add max or average pooling, also global."""
+def pool(g: Scope, given: Value | None = None, *, smallest: int = 1) -> Value:
+    """Add max or average pooling, also global; `smallest` is that of the windows."""
     if g.world.infinite:
         raise Skip
-    x = g.pick(_is_image)
+    x = g.pick(is_image, given)
     if g.chance(0.3):
         shape = (*x.shape[:2], *((1, 1),) * (x.rank - 2))
         return g.op(g.choose(("GlobalAveragePool", "GlobalMaxPool")), [x], shape, exact=False)
     spatial, stride = x.rank - 2, g.choose((1, 1, 2))
-    kernel = [g.between(1, 2) for _ in range(spatial)]
+    kernel = [g.between(smallest, 2) for _ in range(spatial)]
     pads = [0] * 2 * spatial
     if g.chance(0.3) and min(kernel) > 1:
         pads = [g.between(0, 1) for _ in pads]
@@ -193,7 +193,7 @@ def pool(g: Scope) -> Value:
     return g.op(
         "AveragePool" if average else "MaxPool",
         [x],
-        (*x.shape[:2], *_windows(x, kernel, pads, stride, 1)),
+        (*x.shape[:2], *windows(x, kernel, pads, stride, 1)),
         exact=not average and x.exact,
         kernel_shape=kernel,
         strides=[stride] * spatial,
@@ -202,77 +202,6 @@ def pool(g: Scope) -> Value:
     )
 
 
-def idiom(g: Scope) -> Value:
-    """Add one of the small graphs that exporters write for a single operator."""
-    return g.choose(
-        (_swish, _hard_swish, _layer_norm, _parallel_convs, _normalized_product, _reduced_and_back)
-    )(g)
-
-
-def _swish(g: Scope) -> Value:
-    x = g.pick(is_float)
-    gate = activation(g, "Sigmoid", x)
-    return g.op("Mul", [x, gate] if g.chance(0.5) else [gate, x], x.shape, exact=False, bound=x.bound)
-
-
-def _hard_swish(g: Scope) -> Value:
-    if g.world.infinite:
-        raise Skip
-    x = g.pick(lambda value: is_float(value) and (g.opset >= 12 or value.dtype == TensorProto.FLOAT))
-    shifted = arithmetic(g, "Add", x, g.const(np.array(3.0), x.dtype))
-    if g.opset < 11:
-        gate = g.op("Clip", [shifted], x.shape, min=0.0, max=6.0)
-    else:
-        ends = [g.const(np.array(end), x.dtype) for end in (0.0, 6.0)]
-        gate = g.op("Clip", [shifted, *ends], x.shape, exact=False)
-    if g.chance(0.5):
-        gate = g.op("Div", [gate, g.const(np.array(6.0), x.dtype)], x.shape, bound=1.0)
-        return g.op("Mul", [x, gate], x.shape, bound=x.bound)
-    product = g.op("Mul", [x, gate], x.shape, bound=6 * x.bound)
-    return g.op("Div", [product, g.const(np.array(6.0), x.dtype)], x.shape, bound=x.bound)
-
-
-def _reduced_and_back(g: Scope) -> Value:
-    x = g.pick(lambda value: is_float(value) and value.rank > 1)
-    axis = g.between(0, x.rank - 1)
-    y = reduce_over(g, g.choose(("ReduceMean", "ReduceMax", "ReduceSum")), x, [axis], keepdims=0)
-    return with_axes(g, "Unsqueeze", y, (*x.shape[:axis], (1, 1), *x.shape[axis + 1 :]), [axis])
-
-
-def _layer_norm(g: Scope) -> Value:
-    x = g.pick(lambda value: is_float(value) and value.rank > 1)
-    mean = reduce_over(g, "ReduceMean", x, [x.rank - 1], keepdims=1)
-    centred = g.op("Sub", [x, mean], x.shape, bound=2 * x.bound, exact=False)
-    square = g.op("Pow", [centred, g.const(np.array(2.0), x.dtype)], x.shape, bound=centred.bound**2)
-    variance = reduce_over(g, "ReduceMean", square, [x.rank - 1], keepdims=1)
-    safe = arithmetic(g, "Add", variance, g.const(np.array(0.1), x.dtype))
-    root = g.op("Sqrt", [safe], safe.shape, bound=safe.bound)
-    return g.op("Div", [centred, root], x.shape, bound=10.0)
-
-
-def _parallel_convs(g: Scope) -> Value:
-    x = g.pick(lambda value: _is_image(value) and value.rank == 4)
-    channels, made = x.shape[1][0], g.between(1, 3)
-    branches = []
-    for size in (1, 3):
-        w = g.weights((made, channels, size, size), x.dtype, fan_in=channels * size * size)
-        shape = (x.shape[0], (made, made), *x.shape[2:])
-        y = g.op("Conv", [x, w], shape, bound=3 * x.bound, exact=False, pads=[size // 2] * 4)
-        branches.append(normalized(g, y) if g.chance(0.5) else y)
-    if g.chance(0.5):
-        return g.op("Add", branches, branches[0].shape, bound=2 * branches[0].bound)
-    return g.op("Concat", branches, (x.shape[0], (2 * made, 2 * made), *x.shape[2:]), axis=1)
-
-
-def _normalized_product(g: Scope) -> Value:
-    x = g.pick(lambda value: is_float(value) and value.rank == 3 and all(map(static, value.shape[1:])))
-    rows, inner = x.shape[1][0], x.shape[2][0]
-    w = g.weights((inner, 3), x.dtype, fan_in=inner)
-    y = g.op("MatMul", [x, w], (x.shape[0], (rows, rows), (3, 3)), bound=3 * x.bound, exact=False)
-    flat = g.op("Reshape", [y, g.const([-1, 3])], by_run(lambda run: [x.sizes(run)[0] * rows, 3]))
-    return g.op("Reshape", [normalized(g, flat), g.const([-1, rows, 3])], y.shape, bound=9 * x.bound)
-
-
-def _is_image(value: Value) -> bool:
+def is_image(value: Value) -> bool:
     fits = value.dtype in FLOATS and value.dtype != TensorProto.DOUBLE and 3 <= value.rank <= 5
     return fits and static(value.shape[1])

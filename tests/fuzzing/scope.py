@@ -118,8 +118,14 @@ class Scope:
         """Return a number from `low` to `high`, both included."""
         return int(self.rng.integers(low, high + 1))
 
-    def pick(self, wanted: Callable[[Value], bool]) -> Value:
-        """Return a value of the graph, often the one in focus, or one that nothing reads yet."""
+    def pick(self, wanted: Callable[[Value], bool], given: Value | None = None) -> Value:
+        """Return the given value, or one of the graph: often that in focus, or one that nothing reads yet.
+
+        Raises:
+            Skip: there is none that is wanted.
+        """
+        if given is not None:
+            return self.choose([given] if wanted(given) else [])
         if self.focus is not None and wanted(self.focus) and self.chance(0.7):
             return self.focus
         fitting = [value for value in self.values if wanted(value)]
@@ -249,6 +255,11 @@ class Scope:
             return self.choose(known)
         array = self.rng.normal(size=shape) / math.sqrt(max(1, fan_in))
         return self.const(array, dtype, hint="weight")
+
+
+def signed(g: Scope, axis: int, rank: int) -> int:
+    """Return the axis, now and then as a negative number, which opset 11 made valid everywhere."""
+    return axis - rank if g.opset >= 11 and g.chance(0.3) else axis
 
 
 def static(dim: Dim) -> bool:
