@@ -29,7 +29,7 @@ class Section:
 def report_to_markdown(report: Report) -> str:
     """Return the report as a Markdown document."""
     blocks = [f"# {heading(report)}", summary(report)]
-    for section in sections(report):
+    for section in sections(report, explain=True):
         mark = "**" if section.alarm else ""
         blocks.append(f"## {mark}{section.title}{mark}")
         if section.rows:
@@ -58,12 +58,12 @@ def summary(report: Report) -> str:
     return ", ".join(parts)
 
 
-def sections(report: Report) -> Iterator[Section]:
-    """Yield the tables of a report, those that would be empty left out."""
+def sections(report: Report, *, explain: bool = False) -> Iterator[Section]:
+    """Yield the tables of a report, those that would be empty left out; `explain` gives each reason a row."""
     yield _size(report)
     yield _operators(report)
     if report.rules:
-        yield _rules(report)
+        yield explanation(report) if explain else _rules(report)
     if report.skipped_folds:
         yield _skipped_folds(report)
     if report.rolled_back:
@@ -78,6 +78,17 @@ def sections(report: Report) -> Iterator[Section]:
     yield _verification(report.verification)
     seconds = tuple((stage, f"{seconds:.2f}") for stage, seconds in report.seconds.items())
     yield Section("Time", ("stage", "seconds"), seconds, "lr")
+
+
+def explanation(report: Report) -> Section:
+    """Return the table of rules, with a row for each reason why one kept out, the most frequent first."""
+    rows: list[tuple[str, ...]] = []
+    for use in report.rules:
+        reasons = sorted(use.declined.items(), key=lambda item: (-item[1], item[0]))
+        kept_out = [(str(count), reason) for reason, count in reasons] or [("", "")]
+        names = [(use.name, str(use.fired)), *[("", "")] * (len(kept_out) - 1)]
+        rows += [(*name, *why) for name, why in zip(names, kept_out, strict=True)]
+    return Section("Rules", ("rule", "fired", "kept out", "because"), tuple(rows), "lrrl")
 
 
 def human_bytes(count: int) -> str:
@@ -120,11 +131,8 @@ def _operators(report: Report) -> Section:
 
 
 def _rules(report: Report) -> Section:
-    rows = tuple(
-        (use.name, str(use.fired), "; ".join(f"{count}x {reason}" for reason, count in use.declined.items()))
-        for use in report.rules
-    )
-    return Section("Rules", ("rule", "fired", "kept out"), rows, "lrl")
+    rows = tuple((use.name, str(use.fired), str(sum(use.declined.values()) or "")) for use in report.rules)
+    return Section("Rules", ("rule", "fired", "kept out"), rows, "lrr")
 
 
 def _skipped_folds(report: Report) -> Section:

@@ -2,46 +2,60 @@
 
     op(x, w1), op(y, w2) with w1 = w2   ⇒   op(x, w1), op(y, w1)
 
-Overridable initializers (those that are graph inputs too) and graph outputs stay. Most weights of one size
+A weight in the body of an If, Loop or Scan reads its twin in a graph around it; small constants stay in their
+body, where shape inference sees them. Overridable initializers (those that are graph inputs too) and graph
+outputs stay. Most weights of one size
 differ in their first bytes, so that few of them are read whole. Weights that are yet to be computed wait:
 what they are computed from has been merged before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections import ChainMap
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from fuseonnx.core.constants import Array, data_of, is_const
-from fuseonnx.core.graph import all_graphs
+from fuseonnx.core.graph import bodies_of, top_graphs
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
 
 _NAME = "deduplicate_initializers"
 _SAMPLE_BYTES = 4096
+_LARGE_BYTES = 1 << 11
 
 
 def run(model: ir.Model, journal: Journal) -> None:
-    """Merge equal initializers of each graph into the first of them."""
-    for graph in all_graphs(model):
-        first: dict[Hashable, list[ir.Value]] = {}
-        for value in list(graph.initializers.values()):
-            tensor = value.const_value
-            if (
-                tensor is None
-                or not is_const(value)
-                or value.is_graph_output()
-                or isinstance(tensor, ir.LazyTensor)
-            ):
-                continue
-            candidates = first.setdefault((tensor.dtype, tuple(tensor.shape.numpy()), _sample(tensor)), [])
-            twin = next((other for other in candidates if _equal(tensor, other.const_value)), None)
-            if twin is None:
-                candidates.append(value)
-            else:
-                _merge(graph, value, twin, journal)
+    """Merge equal initializers of each graph, and weights of its bodies with its own."""
+    for top in top_graphs(model):
+        _merge_in(top, {}, journal)
+
+
+def _merge_in(graph: ir.Graph, outer: Mapping[Hashable, Sequence[ir.Value]], journal: Journal) -> None:
+    first: dict[Hashable, list[ir.Value]] = {}
+    for value in list(graph.initializers.values()):
+        tensor = value.const_value
+        if (
+            tensor is None
+            or not is_const(value)
+            or value.is_graph_output()
+            or isinstance(tensor, ir.LazyTensor)
+        ):
+            continue
+        key = tensor.dtype, tuple(tensor.shape.numpy()), _sample(tensor)
+        candidates = first.setdefault(key, [])
+        around = outer.get(key, ()) if tensor.nbytes >= _LARGE_BYTES else ()
+        twin = next((other for other in (*around, *candidates) if _equal(tensor, other.const_value)), None)
+        if twin is None:
+            candidates.append(value)
+        else:
+            _merge(graph, value, twin, journal)
+    seen = ChainMap(first, outer)
+    for node in graph:
+        for body in bodies_of(node):
+            _merge_in(body, seen, journal)
 
 
 def _sample(tensor: ir.TensorProtocol) -> Hashable:

@@ -3,90 +3,56 @@
     op(x, y) ─ a        op(x, y) ─┬ a
     op(x, y) ─ b   ⇒              └ b
 
+A node in the body of an If, Loop or Scan also reads the equal node that comes before it in a graph around it.
 Attributes compare bit by bit, so that -0.0 differs from +0.0. Random operators, operators with bodies and
 those of other domains stay apart.
+
+Equal Convs are merged even if a different BatchNormalization follows each, which then cannot be folded: one
+Conv and two BatchNormalizations take 0.5 to 1.0 of the time of two Convs (onnxruntime's CPU provider, 1x1 and
+3x3, 16 to 256 channels, one thread).
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Hashable
 
 import onnx_ir as ir
 
-from fuseonnx.analysis.purity import is_deterministic
-from fuseonnx.core.graph import all_graphs, bodies_of, detach
+from fuseonnx.core.graph import bodies_of, detach, top_graphs
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
+from fuseonnx.passes._sameness import can_replace, node_key, replace_value
 
 _NAME = "eliminate_common_subexpressions"
-_MAX_TENSOR_BYTES = 1 << 16
 
 
 def run(model: ir.Model, journal: Journal) -> None:
-    """Merge equal nodes of each graph into the first of them."""
-    for graph in all_graphs(model):
-        first: dict[Hashable, ir.Node] = {}
-        for node in graph:
-            key = _key(node)
-            if key is None:
-                continue
-            kept = first.setdefault(key, node)
-            if kept is not node:
-                _merge(node, kept, journal)
+    """Merge equal nodes into the first of them."""
+    for graph in top_graphs(model):
+        _merge_in(graph, {}, journal)
 
 
-def _key(node: ir.Node) -> Hashable | None:
-    """Return what makes two nodes interchangeable, or None for a node that must stay itself."""
-    if not is_deterministic(node) or any(True for _ in bodies_of(node)) or node.device_configurations:
-        return None
-    attributes = []
-    for name in sorted(node.attributes):
-        bits = _bits(node.attributes[name])
-        if bits is None:
-            return None
-        attributes.append((name, bits))
-    present = tuple(bool(output.name) for output in node.outputs)
-    return node.op_identifier(), tuple(node.inputs), tuple(attributes), present
-
-
-def _bits(attribute: ir.Attr) -> Hashable | None:
-    if attribute.is_ref():
-        return "reference", attribute.ref_attr_name
-    kind, value = attribute.type, attribute.value
-    if kind is ir.AttributeType.FLOAT:
-        return kind, struct.pack("<d", value)
-    if kind is ir.AttributeType.FLOATS:
-        return kind, struct.pack(f"<{len(value)}d", *value)
-    if kind in (ir.AttributeType.INT, ir.AttributeType.STRING):
-        return kind, value
-    if kind in (ir.AttributeType.INTS, ir.AttributeType.STRINGS):
-        return kind, tuple(value)
-    if (
-        kind is ir.AttributeType.TENSOR
-        and not isinstance(value, ir.StringTensor)
-        and value.nbytes <= _MAX_TENSOR_BYTES
-    ):
-        return kind, value.dtype, tuple(value.shape.numpy()), value.tobytes()
-    return None
-
-
-def _merge(node: ir.Node, kept: ir.Node, journal: Journal) -> None:
-    at = node.outputs[0].name or ""
-    clash = any(
-        old.is_graph_output() and new.is_graph_output()
-        for old, new in zip(node.outputs, kept.outputs, strict=True)
-    )
-    if clash or not journal.admits(_NAME, at):
-        return
-    for old, new in zip(node.outputs, kept.outputs, strict=True):
-        name, takes_name = old.name, old.is_graph_output()
-        old.replace_all_uses_with(new, replace_graph_outputs=True)
-        if takes_name:
-            old.name = None
-            new.name, new.type, new.shape = name, old.type, old.shape
-    detach(node)
-    journal.record(_NAME, at)
+def _merge_in(graph: ir.Graph, first: dict[Hashable, ir.Node], journal: Journal) -> None:
+    """Merge the nodes of a graph, and of its bodies, which see what was computed before them."""
+    own = []
+    for node in graph:
+        for body in bodies_of(node):
+            _merge_in(body, first, journal)
+        key = node_key(node)
+        if key is None:
+            continue
+        kept = first.get(key)
+        at = node.outputs[0].name or ""
+        if kept is None:
+            first[key] = node
+            own.append(key)
+        elif can_replace(node, kept) and journal.admits(_NAME, at):
+            for old, new in zip(node.outputs, kept.outputs, strict=True):
+                replace_value(old, new)
+            detach(node)
+            journal.record(_NAME, at)
+    for key in own:
+        del first[key]
 
 
 RULE = GraphPass(_NAME, run)

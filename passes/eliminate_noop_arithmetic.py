@@ -1,6 +1,8 @@
 """Drop arithmetic with the neutral element.
 
-x + 0,  x − 0,  x · 1,  x / 1,  x ^ 1,  x ∧ true,  x ∨ false   ⇒   x
+x + 0,  x − 0,  x · 1,  x / 1,  x ^ 1,  x ∧ true,  x ∨ false,  x ⊻ false   ⇒   x
+
+So do BitwiseOr and BitwiseXor with 0.
 
 The constant may have any shape that broadcasts to the shape of x. Where x is −0.0, x + 0.0 gives +0.0 and
 x stays −0.0; the two are equal, and only a division by them tells them apart.
@@ -16,7 +18,10 @@ from fuseonnx.core.pattern import const, op, var
 from fuseonnx.core.rule import Match, Rule
 from fuseonnx.passes._dims import keeps_shape
 
-_NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1, "Pow": 1, "And": True, "Or": False}
+_NEUTRAL = {
+    **{"Add": 0, "Sub": 0, "Mul": 1, "Div": 1, "Pow": 1},
+    **{"And": True, "Or": False, "Xor": False, "BitwiseOr": 0, "BitwiseXor": 0},
+}
 
 _MAX_ELEMENTS = 1 << 16
 """Larger constants are weights, and not read from disk."""

@@ -1,4 +1,4 @@
-"""Drop Reshape, Flatten, Squeeze, Unsqueeze and Expand that give the shape they are given.
+"""Drop Reshape, Flatten, Squeeze, Unsqueeze, Expand and Tile that give the shape they are given.
 
 x: float[batch, 3, 4] ─ Reshape([-1, 3, 4]) ─ op   ⇒   x ─ op
 x: float[batch, 3, 4] ─ Expand([3, 4]) ─ op        ⇒   x ─ op
@@ -37,6 +37,10 @@ def _unsqueezed(m: Match) -> bool:
     return m.array("target").size == 0
 
 
+def _tiled(m: Match) -> bool:
+    return bool((m.array("target") == 1).all())
+
+
 def _squeezed(m: Match) -> bool:
     dims = static_shape(m["x"])
     return dims is not None and 1 not in dims
@@ -73,12 +77,13 @@ _SAME: Mapping[str, Callable[[Match], bool]] = {
     "Squeeze": _squeezed,
     "Unsqueeze": _unsqueezed,
     "Expand": _expanded,
+    "Tile": _tiled,
 }
 
 RULE = Rule(
     "eliminate_noop_reshape",
     any_of(
-        op(("Reshape", "Expand", "Unsqueeze"), var("x"), const("target")),
+        op(("Reshape", "Expand", "Unsqueeze", "Tile"), var("x"), const("target")),
         op(("Flatten", "Squeeze"), var("x")),
     ),
     replace,

@@ -27,7 +27,7 @@ _REDUCTIONS = (
     "ReduceSum",
     "ReduceSumSquare",
 )
-_REDUCTION = any_of(
+REDUCTION = any_of(
     op(_REDUCTIONS, var("x"), maybe(var("reduced")), name="reduction"),
     op(("ArgMax", "ArgMin"), var("x"), name="reduction"),
 )
@@ -38,7 +38,7 @@ def guard(m: Match) -> str | None:
     reduction = m.node("reduction")
     if reduction.attributes.get_int("keepdims", 1):
         return ""
-    reduced, restored = _axes(reduction), _axes(m.root)
+    reduced, restored = reduced_axes(reduction), reduced_axes(m.root)
     if not reduced or not restored:
         return "the axes are unknown"
     if min(*reduced, *restored) < 0:
@@ -56,7 +56,7 @@ def replace(m: Match, new: Builder) -> ir.Value:
     return new.op(reduction.op_type, *reduction.inputs, attributes=attributes, like=reduction)
 
 
-def _axes(node: ir.Node) -> list[int]:
+def reduced_axes(node: ir.Node) -> list[int]:
     """Return the axes in any spelling: an input, an attribute, or `axis`; empty if they are unknown."""
     if node.op_type in ("ArgMax", "ArgMin"):
         return [node.attributes.get_int("axis", 0)]
@@ -68,7 +68,7 @@ def _axes(node: ir.Node) -> list[int]:
 
 RULE = Rule(
     "merge_unsqueeze_into_reduce",
-    op("Unsqueeze", _REDUCTION, maybe(var("restored"))),
+    op("Unsqueeze", REDUCTION, maybe(var("restored"))),
     replace,
     guard,
 )

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from fuseonnx.core.graph import all_graphs
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
+from fuseonnx.passes._ifs import swap
 
 _NAME = "swap_negated_if"
 
@@ -21,7 +22,8 @@ def run(model: ir.Model, journal: Journal) -> None:
             condition = _negated(node)
             at = node.outputs[0].name or ""
             if condition is not None and journal.admits(_NAME, at):
-                _swap(node, condition)
+                node.replace_input_with(0, condition)
+                swap(node)
                 journal.record(_NAME, at)
 
 
@@ -31,13 +33,6 @@ def _negated(node: ir.Node) -> ir.Value | None:
         return None
     negation = node.inputs[0].producer()
     return negation.inputs[0] if negation and negation.op_type == "Not" and not negation.domain else None
-
-
-def _swap(node: ir.Node, condition: ir.Value) -> None:
-    branches = {name: node.attributes[name].as_graph() for name in ("then_branch", "else_branch")}
-    node.replace_input_with(0, condition)
-    node.attributes["then_branch"] = ir.AttrGraph("then_branch", branches["else_branch"])
-    node.attributes["else_branch"] = ir.AttrGraph("else_branch", branches["then_branch"])
 
 
 RULE = GraphPass(_NAME, run)

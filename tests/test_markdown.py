@@ -28,7 +28,7 @@ REPORT = Report(
     source_sha256="0" * 64,
     before=GraphStats(1200, 5000, 20000, {"Conv": 700, "Relu": 500}, 22000),
     after=GraphStats(900, 5000, 20000, {"Conv": 400, "Relu": 499, "Gelu": 1}, 21000),
-    rules=(RuleUse("fold_a", 300, {"it has other users": 2}), RuleUse("fold_b", 0)),
+    rules=(RuleUse("fold_a", 300, {"no weights": 1, "it has other users": 2}), RuleUse("fold_b", 0)),
     skipped_folds=(SkippedFold("n1", "Tile", "too big"), SkippedFold("n2", "Tile", "too big")),
     rolled_back=(RolledBack("fold_c", AWKWARD, "it moved by 3.0"),),
     verification=Verification(
@@ -78,7 +78,9 @@ def read_back() -> _Reader:
 
 
 def test_tables_come_back_cell_by_cell(read_back: _Reader) -> None:
-    expected = [list(row) for section in sections(REPORT) for row in (section.columns, *section.rows)]
+    expected = [
+        list(row) for section in sections(REPORT, explain=True) for row in (section.columns, *section.rows)
+    ]
     assert read_back.rows == expected
 
 
@@ -86,11 +88,18 @@ def test_cells(read_back: _Reader) -> None:
     assert ["nodes", "1,200", "900", "-25.0 %"] in read_back.rows
     assert ["parameters", "5,000", "5,000", ""] in read_back.rows
     assert ["Gelu", "0", "1"] in read_back.rows
-    assert ["fold_a", "300", "2x it has other users"] in read_back.rows
+    assert ["fold_a", "300", "2", "it has other users"] in read_back.rows
+    assert ["", "", "1", "no weights"] in read_back.rows
+    assert ["fold_b", "0", "", ""] in read_back.rows
     assert ["Tile", "2", "too big", "n1"] in read_back.rows
     assert ["fold_c", AWKWARD, "it moved by 3.0"] in read_back.rows
     assert [AWKWARD, "float", "1.0e-06", "2.0e-07", "3.0e-06", "4.0e-06", "5.0e-05", "ok"] in read_back.rows
     assert ["verify", "1.00"] in read_back.rows
+
+
+def test_without_an_explanation_reasons_are_only_counted() -> None:
+    (rules,) = [section for section in sections(REPORT) if section.title == "Rules"]
+    assert rules.rows == (("fold_a", "300", "3"), ("fold_b", "0", ""))
 
 
 def test_headings_and_notes(read_back: _Reader) -> None:

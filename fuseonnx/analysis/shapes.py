@@ -5,10 +5,14 @@ They are analysis: saving writes only the types and shapes that the source file 
 
 from __future__ import annotations
 
+import contextlib
+
 import onnx
 import onnx_ir as ir
 
+from fuseonnx.analysis.expr import is_symbol
 from fuseonnx.analysis.names import make_distinct
+from fuseonnx.analysis.symbolic import note
 from fuseonnx.core.graph import all_graphs, bodies_of, may_hold_bodies, proto_bodies_of
 
 _INFERRED_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
@@ -19,7 +23,7 @@ _IS_ANNOTATED = "fuseonnx.annotated"
 
 
 def annotate(model: ir.Model) -> bool:
-    """Set `.type` and `.shape` of the values of `model` as far as onnx can infer them.
+    """Set `.type` and `.shape` of the values of `model` as far as onnx and symbols can infer them.
 
     What the file declares for the values inside the graph is not believed, because it is often stale: only
     graph inputs, initializers and the outputs of operators that onnx does not know count. Dims without a
@@ -32,11 +36,13 @@ def annotate(model: ir.Model) -> bool:
         _forget_declared_shapes(model)
         model.meta[_IS_ANNOTATED] = True
     _note_ranks(model)
-    try:
+    learned = False
+    with contextlib.suppress(onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         inferred = onnx.shape_inference.infer_shapes(_proto_to_infer(model), data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
-        return False
-    return _annotate_graph(model.graph, inferred.graph)
+        learned = _annotate_graph(model.graph, inferred.graph)
+    for graph in all_graphs(model):
+        learned |= note(graph)
+    return learned
 
 
 def _annotate_graph(graph: ir.Graph, inferred: onnx.GraphProto) -> bool:
@@ -118,7 +124,7 @@ def _add_inputs(proto: onnx.GraphProto, graph: ir.Graph) -> None:
         ir.serde.serialize_value_into(proto.input.add(), value)
     for info in proto.input:
         for dim in info.type.tensor_type.shape.dim:
-            if not _is_symbol(dim.dim_param) and dim.dim_value <= 0:
+            if not is_symbol(dim.dim_param) and dim.dim_value <= 0:
                 dim.Clear()
 
 
@@ -138,24 +144,22 @@ def _add_nodes(proto: onnx.GraphProto, graph: ir.Graph) -> None:
             proto.output.add(name=value.name)
 
 
-def _is_symbol(name: str) -> bool:
-    """Whether a dim's name means the same dim wherever it stands."""
-    return name.isidentifier() and not name.startswith("unk__")
-
-
 def _note(value: ir.Value, info: onnx.ValueInfoProto) -> bool:
     """Note what inference says of a value; return whether it adds a rank or a dim to what was known."""
     before = _known_dims(value.shape)
     if value.type is None:
         value.type = ir.serde.deserialize_type_proto_for_type(info.type)
     if info.type.tensor_type.HasField("shape"):
-        value.shape = ir.Shape(_dims(info.type.tensor_type.shape))
+        dims = _dims(info.type.tensor_type.shape)
+        if before is not None and len(before) == len(dims):
+            dims = [new if old is None else old for old, new in zip(before, dims, strict=True)]
+        value.shape = ir.Shape(dims)
     return _known_dims(value.shape) != before
 
 
 def _dims(shape: onnx.TensorShapeProto) -> list[int | str | None]:
     return [
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param if _is_symbol(dim.dim_param) else None
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param if is_symbol(dim.dim_param) else None
         for dim in shape.dim
     ]
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,6 +61,9 @@ def optimize(  # noqa: PLR0913, PLR0917
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if a rewrite was rolled back.")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say of each rewrite how often it kept out, and why.")
+    ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -86,24 +90,35 @@ def optimize(  # noqa: PLR0913, PLR0917
             in_place=in_place,
         )
         planned = plan_jobs(inputs, output, in_place=in_place)
-        run = _several if is_batch(inputs) else _single
-        raise typer.Exit(run(planned, settings, jobs, as_json=as_json, strict=strict))
+        style = _Style(explain, as_json, strict)
+        if is_batch(inputs):
+            raise typer.Exit(_several(planned, settings, style, jobs))
+        raise typer.Exit(_single(planned[0], settings, style))
 
 
-def _single(jobs: list[Job], settings: Settings, _processes: int, *, as_json: bool, strict: bool) -> int:
+@dataclass(frozen=True)
+class _Style:
+    """How results are shown, and what they mean for the exit code."""
+
+    explain: bool
+    as_json: bool
+    strict: bool
+
+
+def _single(job: Job, settings: Settings, style: _Style) -> int:
     from fuseonnx.cli.batch import optimize_one
     from fuseonnx.markdown import heading, sections
 
-    with progress(str(jobs[0].source)) as show:
-        report = optimize_one(jobs[0], settings, show)
-    if as_json:
+    with progress(str(job.source)) as show:
+        report = optimize_one(job, settings, show)
+    if style.as_json:
         typer.echo(report.to_json())
     else:
-        print_sections(heading(report), sections(report))
-    return _exit_code(report, strict=strict)
+        print_sections(heading(report), sections(report, explain=style.explain))
+    return _exit_code(report, strict=style.strict)
 
 
-def _several(jobs: list[Job], settings: Settings, processes: int, *, as_json: bool, strict: bool) -> int:
+def _several(jobs: list[Job], settings: Settings, style: _Style, processes: int) -> int:
     from fuseonnx.cli.batch import optimize_all
 
     outcomes = optimize_all(jobs, settings, processes)
@@ -112,21 +127,23 @@ def _several(jobs: list[Job], settings: Settings, processes: int, *, as_json: bo
     for number in range(1, len(jobs) + 1):
         with progress(f"model {number} of {len(jobs)}"):
             outcome = next(outcomes)
-        _print_line(outcome, quiet=as_json)
+        _print_outcome(outcome, style)
         results.append(_as_json(outcome))
-        codes.append(_exit_code(outcome.report, strict=strict))
-    if as_json:
+        codes.append(_exit_code(outcome.report, strict=style.strict))
+    if style.as_json:
         typer.echo(json.dumps(results, indent=2))
     return max(codes)
 
 
-def _print_line(outcome: Outcome, *, quiet: bool) -> None:
-    from fuseonnx.markdown import heading, summary
+def _print_outcome(outcome: Outcome, style: _Style) -> None:
+    from fuseonnx.markdown import explanation, heading, summary
 
-    if outcome.report is None:
+    report = outcome.report
+    if report is None:
         print_error(outcome.error)
-    elif not quiet:
-        typer.echo(f"{heading(outcome.report)}: {summary(outcome.report)}")
+    elif not style.as_json:
+        reasons = [explanation(report)] if style.explain else []
+        print_sections(f"{heading(report)}: {summary(report)}", reasons)
 
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto
 
 from fuseonnx.report import Report, RolledBack
 
@@ -113,6 +114,41 @@ def test_json_is_the_report_and_nothing_else(tmp_path: Path, run_cli: Any, write
     assert report["verification"]["status"] == "passed"
     assert report["verification"]["outputs"][0]["name"] == "y"
     assert {"name": "fold_batchnorm_into_conv", "fired": 2, "declined": {}} in report["rules"]
+
+
+@pytest.fixture
+def kept_out(tmp_path: Path) -> Path:
+    """A model with two Identities that are not needed and two that make graph outputs."""
+    names = ("a", "b", "y", "z")
+    infos = [onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "y", "z")]
+    nodes = [onnx.helper.make_node("Identity", ["x"], [name]) for name in names[:2]]
+    nodes += [onnx.helper.make_node("Relu", [before], [f"r{before}"]) for before in "ab"]
+    nodes += [onnx.helper.make_node("Identity", ["x"], [name]) for name in names[2:]]
+    infos += [onnx.helper.make_tensor_value_info(f"r{name}", TensorProto.FLOAT, [2]) for name in "ab"]
+    graph = onnx.helper.make_graph(nodes, "kept_out", infos[:1], infos[1:])
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=opsets), tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+def test_explain_says_why_each_rule_kept_out(kept_out: Path, run_cli: Any) -> None:
+    only = ("--only", "eliminate_identity", "--no-verify")
+    result = run_cli("optimize", kept_out, "--explain", *only)
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    at = lines.index("rule fired kept out because")
+    assert lines[at + 1] == "eliminate_identity 2 2 the result is a graph output"
+    assert "because" not in run_cli("optimize", kept_out, *only).stdout
+    report = json.loads(run_cli("optimize", kept_out, "--explain", "--json", *only).stdout)
+    assert report["rules"] == [
+        {"name": "eliminate_identity", "fired": 2, "declined": {"the result is a graph output": 2}}
+    ]
+
+
+def test_explain_of_several_models(models: Path, kept_out: Path, run_cli: Any) -> None:
+    result = run_cli("optimize", models / "a.onnx", kept_out, "--explain")
+    assert result.exit_code == 0
+    assert result.stdout.count("because") == 2
+    assert "the result is a graph output" in result.stdout
 
 
 def test_no_verify(tmp_path: Path, run_cli: Any, write_model: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -49,7 +50,7 @@ def casts(g: Scope) -> Value:
     wide: list[int] = [TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32]
     for _ in range(g.between(1, 2)):
         to = g.choose((*wide, TensorProto.BOOL))
-        exact = x.dtype not in FLOATS or to not in FLOATS or to == TensorProto.DOUBLE or to == x.dtype
+        exact = x.dtype not in FLOATS or to not in FLOATS or to in (TensorProto.DOUBLE, x.dtype)
         bound = 1.0 if to == TensorProto.BOOL else x.bound
         x = g.op("Cast", [x], x.shape, dtype=to, exact=exact and x.exact, bound=bound, to=to)
     return g.op("Cast", [x], x.shape, dtype=start, to=start) if g.chance(0.6) else x
@@ -70,7 +71,7 @@ def slices(g: Scope) -> Value:
     edges = sorted({0, total, g.between(1, total - 1), g.between(1, total - 1)})
     parts = [
         slice_to(g, x, [(axis, start, end if end < total or g.chance(0.5) else 2**31 - 1, 1)])
-        for start, end in zip(edges, edges[1:], strict=False)
+        for start, end in itertools.pairwise(edges)
     ]
     if is_float(x) and g.chance(0.5):
         parts = [activation(g, "Relu", part) if g.chance(0.5) else part for part in parts]
@@ -152,9 +153,7 @@ def arg(g: Scope) -> Value:
     shape = (*x.shape[:axis], *one, *x.shape[axis + 1 :])
     name = g.choose(("ArgMax", "ArgMin"))
     size = float(max(x.shape[axis]))
-    return g.op(
-        name, [x], shape, dtype=TensorProto.INT64, exact=True, bound=size, axis=axis, keepdims=keep
-    )
+    return g.op(name, [x], shape, dtype=TensorProto.INT64, exact=True, bound=size, axis=axis, keepdims=keep)
 
 
 def _row(g: Scope, makers: tuple[Maker, ...], count: int) -> Value:

@@ -18,10 +18,10 @@ Grow = Callable[[Scope, int], None]
 DOMAIN = "local"
 
 
-def if_(g: Scope, grow: Grow) -> Value:
+def if_(g: Scope, grow: Grow, condition: Value | None = None, given: Value | None = None) -> Value:
     """Add an If; both branches change the same value, each in its way, and read others."""
-    x = g.pick(is_number)
-    condition = _condition(g)
+    x = g.pick(is_number, given)
+    condition = condition or _condition(g)
     prefix = _prefix(g)
     count = g.between(1, 2)
     bodies, results = [], []
@@ -35,6 +35,27 @@ def if_(g: Scope, grow: Grow) -> Value:
         "If", [condition], [x.shape] * count, dtype=x.dtype, exact=False, bound=bound, **dict(bodies)
     )
     return outputs[0]
+
+
+def equal_branches(g: Scope, _grow: Grow) -> Value:
+    """Add an If whose branches do the same, or do it on values that differ."""
+    x = g.pick(is_float)
+    other = g.pick(lambda value: (value.dtype, value.shape) == (x.dtype, x.shape))
+    name, bodies, result = g.choose(("Abs", "Relu", "Neg")), [], x
+    for branch, source in (("then_branch", x), ("else_branch", x if g.chance(0.7) else other)):
+        body = _body(g, _prefix(g))
+        result = activation(body, name, source)
+        bodies.append((branch, graph_of(body, branch, (), [result])))
+    return g.op(
+        "If", [_condition(g)], x.shape, dtype=x.dtype, exact=False, bound=result.bound, **dict(bodies)
+    )
+
+
+def two_ifs(g: Scope, grow: Grow) -> Value:
+    """Add two Ifs of one condition, of which the second often reads the first."""
+    condition = _condition(g)
+    first = if_(g, grow, condition)
+    return if_(g, grow, condition, first if g.chance(0.7) else None)
 
 
 def loop(g: Scope, grow: Grow) -> Value:

@@ -134,7 +134,9 @@ def gather(g: Scope, given: Value | None = None) -> Value:
 def tile(g: Scope, given: Value | None = None) -> Value:
     """Add a Tile, often of nothing."""
     x = g.pick(
-        lambda value: value.rank > 0 and value.dtype in FLOATS | INTS and value.dtype != TensorProto.FLOAT16, given)
+        lambda value: value.rank > 0 and value.dtype in FLOATS | INTS and value.dtype != TensorProto.FLOAT16,
+        given,
+    )
     repeats = [g.choose((1, 1, 2)) for _ in x.shape]
     shape = by_run(lambda run: [n * size for n, size in zip(repeats, x.sizes(run), strict=True)])
     return g.op("Tile", [x, g.const(repeats)], shape, dtype=x.dtype, exact=x.exact, bound=x.bound)

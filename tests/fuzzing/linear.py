@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from tests.fuzzing.elementwise import activation, arithmetic, reduce_over
-from tests.fuzzing.layout import with_axes
+from tests.fuzzing.elementwise import activation, arithmetic
 from tests.fuzzing.scope import FLOATS, Scope, Shape, Skip, Value, by_run, is_float, static
 
 

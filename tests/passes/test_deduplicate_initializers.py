@@ -133,3 +133,30 @@ def test_bodies_keep_their_own() -> None:
     assert after.fired == {RULE: 2}
     for sign in (1, -1):
         assert_same_answers(model, after.model, {"x": f32([sign, sign])})
+
+
+@pytest.mark.parametrize(("size", "merged"), [(3000, 2), (3, 0)])
+def test_bodies_read_the_weights_around_them_but_keep_small_constants(size: int, merged: int) -> None:
+    """Shape inference does not look for the numbers of axes and shapes outside the body."""
+    weight = np.random.default_rng(0).normal(size=size).astype(np.float32)
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node(op, ["x", "w_" + name], [name])],
+            name,
+            [],
+            [onnx.ValueInfoProto(name=name)],
+            [numpy_helper.from_array(weight, "w_" + name)],
+        )
+        for name, op in (("then", "Mul"), ("else", "Add"))
+    }
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["s"], keepdims=0),
+        helper.make_node("Cast", ["s"], ["c"], to=TensorProto.BOOL),
+        helper.make_node("If", ["c"], ["v"], **branches),
+        helper.make_node("Mul", ["v", "w"], ["y"]),
+    ]
+    model = make_model(nodes, {"x": [size]}, ["y"], {"w": weight})
+    after = rewrite(model, RULE)
+    assert after.fired == ({RULE: merged} if merged else {})
+    for value in (0, 1):
+        assert_same_answers(model, after.model, {"x": np.full(size, value, np.float32)})

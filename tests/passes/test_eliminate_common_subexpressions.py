@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.helpers import assert_same_answers, f32, make_model, node, rewrite
+from tests.helpers import assert_same_answers, batch_norm_weights, f32, make_model, node, rewrite
 
 RULE = "eliminate_common_subexpressions"
 
@@ -158,7 +160,23 @@ def test_two_graph_outputs_stay_two() -> None:
     assert_same_answers(model, after.model)
 
 
-def test_graph_and_body_stay_apart_but_each_merges_its_own() -> None:
+def with_bodies(body: Callable[[str, str], onnx.GraphProto], *before: onnx.NodeProto) -> onnx.ModelProto:
+    """An If on the sum of r = Relu(x), one branch of which ends in Exp and the other in Neg."""
+    nodes = [
+        *before,
+        node("ReduceSum", "r", "s", keepdims=0),
+        node("Cast", "s", "flag", to=TensorProto.BOOL),
+        node("If", "flag", "y", then_branch=body("Exp", "p"), else_branch=body("Neg", "q")),
+    ]
+    return make_model(nodes, {"x": [2, 4]}, ["y"])
+
+
+def assert_same_on_both_sides(model: onnx.ModelProto, after: onnx.ModelProto) -> None:
+    for sign in (1, -1):
+        assert_same_answers(model, after, {"x": np.full((2, 4), sign, np.float32)})
+
+
+def test_bodies_read_what_the_graph_around_them_computed_before() -> None:
     def body(op_type: str, output: str) -> onnx.GraphProto:
         nodes = [
             node("Relu", "x", "t"),
@@ -168,17 +186,46 @@ def test_graph_and_body_stay_apart_but_each_merges_its_own() -> None:
         ]
         return helper.make_graph(nodes, output, [], [onnx.ValueInfoProto(name=output)])
 
-    nodes = [
-        node("Relu", "x", "r"),
-        node("ReduceSum", "r", "s", keepdims=0),
-        node("Cast", "s", "flag", to=TensorProto.BOOL),
-        node("If", "flag", "y", then_branch=body("Exp", "p"), else_branch=body("Neg", "q")),
-    ]
-    model = make_model(nodes, {"x": [2, 4]}, ["y"])
+    model = with_bodies(body, node("Relu", "x", "r"))
     after = rewrite(model, RULE)
-    assert after.fired == {RULE: 2}
-    for sign in (1, -1):
-        assert_same_answers(model, after.model, {"x": np.full((2, 4), sign, np.float32)})
+    assert after.fired == {RULE: 4}
+    assert after.ops["Relu"] == 1
+    assert_same_on_both_sides(model, after.model)
+
+
+def test_the_two_branches_stay_apart() -> None:
+    def body(op_type: str, output: str) -> onnx.GraphProto:
+        nodes = [node("Relu", "x", "t"), node(op_type, "t", output)]
+        return helper.make_graph(nodes, output, [], [onnx.ValueInfoProto(name=output)])
+
+    model = with_bodies(body, node("Abs", "x", "r"))
+    assert rewrite(model, RULE).fired == {}
+
+
+def test_the_result_of_a_body_stays_its_own() -> None:
+    def body(op_type: str, output: str) -> onnx.GraphProto:
+        nodes = [node("Relu" if op_type == "Exp" else op_type, "x", output)]
+        return helper.make_graph(nodes, output, [], [onnx.ValueInfoProto(name=output)])
+
+    model = with_bodies(body, node("Relu", "x", "r"))
+    assert rewrite(model, RULE).fired == {}
+
+
+def test_equal_convs_before_different_batch_normalizations_become_one() -> None:
+    """One Conv and two BatchNormalizations are faster than two Convs into which they are folded."""
+    weights = {"w": np.random.default_rng(0).normal(size=(4, 4, 3, 3)).astype(np.float32)}
+    nodes = []
+    for seed, name in enumerate("ab"):
+        vectors = {f"{key}_{name}": value for key, value in batch_norm_weights(4, seed).items()}
+        weights |= vectors
+        nodes += [
+            node("Conv", "x w", f"conv_{name}"),
+            node("BatchNormalization", f"conv_{name} {' '.join(vectors)}", name),
+        ]
+    model = make_model([*nodes, node("Mul", "a b", "y")], {"x": [1, 4, 5, 5]}, ["y"], weights)
+    after = rewrite(model)
+    assert after.ops == {"Conv": 1, "BatchNormalization": 2, "Mul": 1}
+    assert_same_answers(model, after.model)
 
 
 def test_custom_operators_stay_apart() -> None:

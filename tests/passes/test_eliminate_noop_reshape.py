@@ -14,6 +14,7 @@ RULE = "eliminate_noop_reshape"
 RESHAPE = helper.make_node("Reshape", ["x", "target"], ["y"])
 ZERO_IS_ZERO = helper.make_node("Reshape", ["x", "target"], ["y"], allowzero=1)
 EXPAND = helper.make_node("Expand", ["x", "target"], ["y"])
+TILE = helper.make_node("Tile", ["x", "target"], ["y"])
 SQUEEZE = helper.make_node("Squeeze", ["x"], ["y"])
 Dims = Sequence[int | str]
 
@@ -38,6 +39,7 @@ def numbers(target: Sequence[int]) -> dict[str, np.ndarray]:
         pytest.param(RESHAPE, (0, "b"), (0, 5), id="nothing in it, so that any number fits"),
         pytest.param(ZERO_IS_ZERO, ("a", 0), (0, 5), id="0 is no copy with allowzero"),
         pytest.param(EXPAND, (1, 4), (3, 1), id="grows a dim"),
+        pytest.param(TILE, (2, 4), (1, 2), id="repeats an axis"),
         pytest.param(EXPAND, (4,), (1, 4), id="adds an axis"),
         pytest.param(EXPAND, ("a", 4), (3, 1), id="a symbolic dim may be 1"),
         pytest.param(helper.make_node("Unsqueeze", ["x", "target"], ["y"]), (4,), (0,), id="unsqueezes"),
@@ -93,6 +95,7 @@ def test_keeps_names_of_input_and_output() -> None:
         pytest.param(ZERO_IS_ZERO, (0, 5), (0, 5), id="empty, allowzero"),
         pytest.param(ZERO_IS_ZERO, ("a", 5), (-1, 5), id="allowzero without 0"),
         pytest.param(EXPAND, ("a", 4), (1, 4), id="expand to equal"),
+        pytest.param(TILE, ("a", 4), (1, 1), id="tile once"),
         pytest.param(EXPAND, ("a", "b", 4), (1,), id="expand to 1"),
         pytest.param(EXPAND, ("a", "b"), (), id="expand to nothing"),
         pytest.param(helper.make_node("Unsqueeze", ["x", "target"], ["y"]), (3, "b"), (), id="unsqueeze"),
