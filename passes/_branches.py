@@ -231,24 +231,30 @@ def _no_affine(step: Match, channels: int, axes: int) -> str | None:
 
 
 def _numbers(step: Match, window: Window) -> Linear:
-    op_type, shape = step.root.op_type, (window.outputs, window.inputs // window.group, *window.kernel)
+    if step.root.op_type in WEIGHTED:
+        return _weights(step, window)
+    shape = (window.outputs, 1, *window.kernel)
     weights, bias = np.ones(shape), np.zeros(window.outputs)
-    if op_type == "BatchNormalization":
+    if step.root.op_type == "BatchNormalization":
         scale, shift = batch_norm_affine(step)
         return Linear(window, scale.reshape(shape), shift)
-    if op_type == "AveragePool":
+    if step.root.op_type == "AveragePool":
         return Linear(window, weights / math.prod(window.kernel), bias)
-    if op_type == "Mul":
-        return Linear(window, weights * step.array("c").astype(np.float64).reshape(-1, *shape[1:]), bias)
-    if op_type == "Add":
-        return Linear(window, weights, bias + step.array("c").astype(np.float64).reshape(-1))
-    attributes = step.root.attributes
-    weights = step.array("w").astype(np.float64)
-    if op_type != "Conv":
-        weights = weights if attributes.get_int("transB", 0) else weights.T
+    constant = step.array("c").astype(np.float64).reshape(-1)
+    if step.root.op_type == "Mul":
+        return Linear(window, weights * constant.reshape(-1, *shape[1:]), bias)
+    return Linear(window, weights, bias + constant)
+
+
+def _weights(step: Match, window: Window) -> Linear:
+    attributes, is_gemm = step.root.attributes, step.root.op_type == "Gemm"
+    weights, bias = step.array("w").astype(np.float64), np.zeros(window.outputs)
+    if not window.kernel and not attributes.get_int("transB", 0):
+        weights = weights.T
+    if is_gemm:
         weights = weights * attributes.get_float("alpha", 1.0)
     if step.get("b") is not None:
-        factor = attributes.get_float("beta", 1.0) if op_type == "Gemm" else 1.0
+        factor = attributes.get_float("beta", 1.0) if is_gemm else 1.0
         bias = bias + step.array("b").astype(np.float64).reshape(-1) * factor
     return Linear(window, weights, bias)
 

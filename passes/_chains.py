@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fuseonnx.analysis.shapes import rank
+from fuseonnx.analysis.symbolic import dims_of
 from fuseonnx.core.builder import Attributes, Builder
 from fuseonnx.core.constants import array_of, is_const
 from fuseonnx.core.rule import Match
@@ -55,13 +56,9 @@ def same_axis(first: ir.Node, second: ir.Node, default: int) -> bool:
 
 
 def same_dim(a: ir.Value | None, i: int, b: ir.Value | None, j: int) -> bool:
-    """Whether axis i of `a` and axis j of `b` surely have one size: a number, or a symbol with a name."""
-    if a is None or b is None or a.shape is None or b.shape is None:
-        return False
-    left, right = a.shape[i], b.shape[j]
-    if isinstance(left, int) or isinstance(right, int):
-        return left == right and isinstance(left, int) and left >= 0
-    return left.value is not None and left.value == right.value and left.value.isidentifier()
+    """Whether axis i of `a` and axis j of `b` surely have one size, which may be a symbol."""
+    left, right = dims_of(a), dims_of(b)
+    return left is not None and right is not None and left[i] == right[j]
 
 
 def others_use(m: Match, name: str) -> bool:
@@ -86,7 +83,7 @@ def int64s(new: Builder, numbers: Sequence[int]) -> ir.Value:
 
 
 def flattened(m: Match, *, along_axis: bool) -> list[ir.Value | None]:
-    """Return the inputs of the root, with those of each same operator that only the root reads in its place."""
+    """Return the inputs of the root; of the same operator that it alone reads, the inputs in its place."""
     inputs: list[ir.Value | None] = []
     for value in m.root.inputs:
         inner = value.producer() if value is not None else None

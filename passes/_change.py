@@ -191,9 +191,10 @@ def _commutes(node: ir.Node, change: Change) -> bool:
 
 
 def _transposed(node: ir.Node, change: Change, *, up: bool) -> Change | None:
-    perm, axis = node.attributes.get_ints("perm"), change.axis
-    if perm is None or axis is None:
+    axis, ndim = change.axis, rank(node.outputs[0])
+    if axis is None or ndim is None:
         return None
+    perm = node.attributes.get_ints("perm", range(ndim)[::-1])
     to = perm[axis] if up else list(perm).index(axis + len(perm))
     return change.on(to - len(perm))
 

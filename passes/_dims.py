@@ -11,8 +11,7 @@ def known_dims(x: ir.Value) -> list[int | None] | None:
     """Return each dim of `x`, None where it is no number; None if the rank is unknown."""
     if x.shape is None:
         return None
-    # Some exporters write -1 for a dynamic dim.
-    return [dim if isinstance(dim, int) and dim >= 0 else None for dim in x.shape]
+    return [dim if isinstance(dim, int) else None for dim in x.shape]
 
 
 def keeps_shape(x: ir.Value, dims: Sequence[int]) -> bool:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
+from fuseonnx.analysis.shapes import rank
 from fuseonnx.core.builder import Names, Refused
 from fuseonnx.core.constants import Array, array_of, constant_tensor, contiguous, is_const
 from fuseonnx.core.graph import detach, graphs_in, takes_initializers
 from fuseonnx.core.journal import Journal
-from fuseonnx.passes._affine import Vector, cast_finite, cast_weights
-from fuseonnx.passes._change import Change, Edit, Plan, input_of, is_idiom
+from fuseonnx.core.pattern import Captures
+from fuseonnx.core.rule import Match
+from fuseonnx.passes._affine import Vector, batch_norm_affine, cast_finite, cast_weights
+from fuseonnx.passes._change import Change, Edit, input_of, is_idiom, is_inference
 from fuseonnx.passes._dims import keeps_shape
 from fuseonnx.passes._downstream import downstream
 from fuseonnx.passes._upstream import upstream
 
-_SCALES = frozenset({"Mul", "Div"})
-_SHIFTS = frozenset({"Add", "Sub"})
 _BROADCASTING_OPSET = 7
 _OUT_OF_REACH = "no weights within reach absorb it"
 
 
-def fold_changes(model: ir.Model, journal: Journal, name: str, *, scales: bool) -> None:
-    """Remove each scale (or else shift) by constants that others before or behind it absorb."""
+def fold_changes(model: ir.Model, journal: Journal, name: str, ops: frozenset[str]) -> None:
+    """Remove each node of `ops` that changes a value by constants which others before or behind it absorb."""
     imports = model.graph.opset_imports
     if imports.get("", imports.get("ai.onnx", 1)) < _BROADCASTING_OPSET:
         return
@@ -30,80 +33,120 @@ def fold_changes(model: ir.Model, journal: Journal, name: str, *, scales: bool) 
     for graph in graphs_in(model.graph):
         if takes_initializers(graph, model):
             for node in graph:
-                if node.op_type in (_SCALES if scales else _SHIFTS) and not node.domain:
+                if node.op_type in ops and not node.domain:
                     _fold(node, journal, names, name)
 
 
 def _fold(node: ir.Node, journal: Journal, names: Names, name: str) -> None:
-    index = 0 if is_const(input_of(node, 1)) else 1
-    change = _change(node, index)
+    index = 1 if is_const(input_of(node, 0)) else 0
+    changes = _batch_norm(node) if node.op_type == "BatchNormalization" else _arithmetic(node, index)
     at = node.outputs[0].name or ""
-    if change is None or is_idiom(node) or node.device_configurations or not journal.admits(name, at):
+    if not changes or is_idiom(node) or node.device_configurations or not journal.admits(name, at):
         return
-    plan = upstream(node, index, change) or downstream(node.outputs[0], change, node.graph)
     try:
-        new = _computed(plan, change)
+        new = _computed(_plans(node, index, changes), changes)
     except Refused as refusal:
         journal.decline(name, at, node.op_type, str(refusal))
         return
-    for edit, array in new:
-        _set(edit, array, names)
+    for (target, slot), array in new.items():
+        _set(target, slot, array, names)
     _remove(node, index)
     journal.record(name, at)
 
 
-def _change(node: ir.Node, index: int) -> Change | None:
-    """Return what a node with one constant does to its input `index`; None if it varies along two axes."""
+def _arithmetic(node: ir.Node, index: int) -> list[Change]:
+    """Return what a node with one constant does to its input `index`; nothing if it varies along two axes."""
     x, c = input_of(node, index), input_of(node, 1 - index)
     if x is None or c is None or not is_const(c) or is_const(x) or (index and node.op_type in {"Sub", "Div"}):
-        return None
+        return []
     tensor = constant_tensor(c)
     dims = tuple(tensor.shape.numpy())
     long = [axis for axis, dim in enumerate(dims) if dim != 1]
     if not tensor.dtype.is_floating_point() or len(long) > 1 or 0 in dims or not keeps_shape(x, dims):
-        return None
-    is_scale = node.op_type in _SCALES
+        return []
     values: Vector = array_of(c).astype(np.float64).reshape(-1)
     if node.op_type == "Sub":
         values = -values
     elif node.op_type == "Div":
         with np.errstate(divide="ignore"):
             values = 1 / values
-    if not np.isfinite(values).all() or (is_scale and not values.all()):
-        return None
-    return Change(is_scale, values, long[0] - len(dims) if long else None)
+    change = Change(node.op_type in {"Mul", "Div"}, values, long[0] - len(dims) if long else None)
+    return [change] if _can_be_undone(change) else []
 
 
-def _computed(plan: Plan, change: Change) -> list[tuple[Edit, Array]]:
-    """Return the new constants.
+def _batch_norm(node: ir.Node) -> list[Change]:
+    """Return the scale and then the shift of an inference BatchNormalization with constant statistics."""
+    statistics = dict(zip(("gamma", "beta", "mean", "var"), node.inputs[1:], strict=False))
+    dims = rank(node.inputs[0])
+    if dims is None or is_const(node.inputs[0]) or not is_inference(node):
+        return []
+    if not all(is_const(each) for each in statistics.values()):
+        return []
+    match = Match(node, Captures(statistics, {"bn": node}), _BROADCASTING_OPSET)
+    scale, shift = batch_norm_affine(match)
+    changes = [Change(True, scale, 1 - dims), Change(False, shift, 1 - dims)]
+    return changes if all(_can_be_undone(change) for change in changes) else []
+
+
+def _can_be_undone(change: Change) -> bool:
+    return bool(np.isfinite(change.values).all() and (not change.is_scale or change.values.all()))
+
+
+def _plans(node: ir.Node, index: int, changes: Sequence[Change]) -> list[list[Edit]]:
+    """Return the edits for each change, all of them before the node or all of them behind it.
+
+    Before it, a shift may change what a scale has changed: (w·s) + t. Behind it, where x·s + t meets w as
+    x·(w·s) + w·t, no edit may build on another.
 
     Raises:
-        Refused: there is no plan, it changes one constant twice, or a new constant does not fit its dtype.
+        Refused: something absorbs none of it, or would have to absorb it twice.
     """
-    if plan is None or len({(edit.node, edit.slot) for edit in plan}) < len(plan):
-        raise Refused(_OUT_OF_REACH)
-    cast = cast_weights if change.is_scale else cast_finite
-    result = []
-    for edit in plan:
-        old = input_of(edit.node, edit.slot)
-        array = np.zeros(()) if old is None else array_of(old).astype(np.float64)
-        like = old if old is not None else edit.node.inputs[1]
-        assert like is not None
-        result.append((edit, cast(edit.compute(array), constant_tensor(like).dtype.numpy())))
-    return result
+    before = [plan for each in changes if (plan := upstream(node, index, each)) is not None]
+    if len(before) == len(changes) and all(_are_apart(plan) for plan in before):
+        return before
+    graph, y = node.graph, node.outputs[0]
+    behind = [plan for each in changes if (plan := downstream(y, each, graph)) is not None]
+    if len(behind) == len(changes) and _are_apart([edit for plan in behind for edit in plan]):
+        return behind
+    raise Refused(_OUT_OF_REACH)
 
 
-def _set(edit: Edit, array: Array, names: Names) -> None:
-    node, old = edit.node, input_of(edit.node, edit.slot)
+def _are_apart(edits: Sequence[Edit]) -> bool:
+    return len({(edit.node, edit.slot) for edit in edits}) == len(edits)
+
+
+def _computed(plans: Sequence[Sequence[Edit]], changes: Sequence[Change]) -> dict[tuple[ir.Node, int], Array]:
+    """Return the new constants by their places.
+
+    Raises:
+        Refused: a new constant does not fit its dtype.
+    """
+    exact: dict[tuple[ir.Node, int], Vector] = {}
+    new: dict[tuple[ir.Node, int], Array] = {}
+    for plan, change in zip(plans, changes, strict=True):
+        for node, slot, compute in plan:
+            old = input_of(node, slot)
+            like = old if old is not None else node.inputs[1]
+            assert like is not None
+            if (node, slot) not in exact:
+                exact[node, slot] = np.zeros(()) if old is None else array_of(old).astype(np.float64)
+            exact[node, slot] = compute(exact[node, slot])
+            cast = cast_weights if change.is_scale else cast_finite
+            new[node, slot] = cast(exact[node, slot], constant_tensor(like).dtype.numpy())
+    return new
+
+
+def _set(node: ir.Node, slot: int, array: Array, names: Names) -> None:
+    old = input_of(node, slot)
     base = (old.name if old is not None else None) or f"{node.outputs[0].name}/constant"
     name = names.fresh(base if old is None else f"{base}_folded".replace("_folded_folded", "_folded"))
     tensor = ir.Tensor(contiguous(array), name=name)
     value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=tensor.shape)
     assert isinstance(node.graph, ir.Graph)
     node.graph.register_initializer(value)
-    if edit.slot >= len(node.inputs):
-        node.resize_inputs(edit.slot + 1)
-    node.replace_input_with(edit.slot, value)
+    if slot >= len(node.inputs):
+        node.resize_inputs(slot + 1)
+    node.replace_input_with(slot, value)
 
 
 def _remove(node: ir.Node, index: int) -> None:

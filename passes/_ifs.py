@@ -84,6 +84,13 @@ def without_outputs(node: ir.Node, dropped: Collection[int]) -> ir.Node:
     return new
 
 
+def take_unshared_names(node: ir.Node, names: Names) -> None:
+    """Rename a node that changes its graph, and its outputs, where another body uses the name too."""
+    node.name = names.unshared(node.name) if node.name else node.name
+    for output in node.outputs:
+        output.name = names.unshared(output.name) if output.name else output.name
+
+
 def stand_in(new: ir.Value, old: ir.Value) -> None:
     """Let a new value take the place, the name and the facts of an old one."""
     new.name, new.type, new.shape = old.name, old.type, old.shape

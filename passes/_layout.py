@@ -19,6 +19,8 @@ from fuseonnx.passes._reshaped import dims_of, new_target, perm_through
 
 _MAX_COPIED_BYTES = 1 << 12
 """A constant with other users is permuted into a copy up to this size."""
+_MAX_TABLE_BYTES = 1 << 16
+"""A table may be gathered from in another layout, element by element, as long as the cache holds it."""
 
 
 def flip(node: ir.Node, value: ir.Value, perm: Perm, opset: int) -> Flip | None:
@@ -34,6 +36,9 @@ def flip(node: ir.Node, value: ir.Value, perm: Perm, opset: int) -> Flip | None:
     above = value.producer() is not node
     found = find(View(node, perm, above, opset))
     if found is None:
+        return None
+    constants = [node.inputs[index] for index in found.inputs if is_const(node.inputs[index])]
+    if not all(_may_copy(constant) for constant in constants if constant is not None):
         return None
     sides = [found.inputs.get(index) for index, x in enumerate(node.inputs) if x is value]
     return found if all(side == perm for side in (sides if above else [found.output])) else None
@@ -54,7 +59,7 @@ def _operands(view: View, perm: Perm, indices: Sequence[int]) -> dict[int, Perm]
             moves = any(perm[offset + at] != offset + at for at, dim in enumerate(dims) if dim != 1)
             if not moves:
                 continue
-            if not is_const(value) or not _may_copy(value):
+            if not is_const(value):
                 return None
         changed[index] = perm
     return changed
@@ -71,6 +76,8 @@ def _elementwise(view: View) -> Flip | None:
     node = view.node
     if view.opset < 7 and len(node.inputs) > 1:  # an attribute says where the second operand meets the first
         return None
+    if len(node.inputs) == 1:
+        return Flip({0: view.perm}, view.perm)
     inputs = _operands(view, view.perm, range(len(node.inputs)))
     return None if inputs is None else Flip(inputs, view.perm)
 
@@ -111,7 +118,9 @@ def _split(view: View) -> Flip | None:
 
 
 def _gather(view: View) -> Flip | None:
-    picked = rank(view.node.inputs[1])
+    table, picked = view.node.inputs[0], rank(view.node.inputs[1])
+    if table is None or (is_const(table) and constant_tensor(table).nbytes > _MAX_TABLE_BYTES):
+        return None
     axis = view.node.attributes.get_int("axis", 0)
     if picked == 0:
         return _dropping(view, (axis,), lambda axes: ({"axis": axes[0]}, {}))

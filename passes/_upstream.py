@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from fuseonnx.core.constants import constant_tensor, is_const
+from fuseonnx.core.constants import array_of, constant_tensor, is_const
 from fuseonnx.passes._affine import along
 from fuseonnx.passes._change import (
     CARRIERS,
@@ -30,14 +30,15 @@ from fuseonnx.passes._change import (
 from fuseonnx.passes._dims import known_dims
 
 
-def upstream(node: ir.Node, index: int, change: Change, depth: int = MAX_DEPTH) -> Plan:
+def upstream(node: ir.Node, index: int, change: Change, depth: int = MAX_DEPTH, users: int = 1) -> Plan:
     """Return the edits after which input `index` of `node` is what `change` makes of it.
 
     Args:
-        node: the only user of that input.
+        node: a user of that input.
         index: which input.
         change: a scale by positive or negative numbers, none of them 0, or a shift.
         depth: how many operators the search may pass.
+        users: how many users the input has that the change is right for.
     """
     value = input_of(node, index)
     if value is None:
@@ -47,7 +48,7 @@ def upstream(node: ir.Node, index: int, change: Change, depth: int = MAX_DEPTH) 
     producer = value.producer()
     if producer is None or producer.graph is not node.graph or producer.domain or depth == 0:
         return None
-    if value.is_graph_output() or len(value.uses()) != 1 or producer.device_configurations:
+    if value.is_graph_output() or len(value.uses()) != users or producer.device_configurations:
         return None
     if not fits(value, change):
         return None
@@ -176,9 +177,34 @@ def _layer_norm(node: ir.Node, _value: ir.Value, change: Change, _depth: int) ->
     return together(weights, edit(node, 2, change.apply) if input_of(node, 2) or not change.is_scale else [])
 
 
-def _gather(node: ir.Node, _value: ir.Value, change: Change, _depth: int) -> Plan:
-    """A constant table takes one number."""
-    return edit(node, 0, change.apply) if change.axis is None else None
+def _gather(node: ir.Node, _value: ir.Value, change: Change, depth: int) -> Plan:
+    """A constant table takes one number; of a variable one, an index that no other Gather takes does."""
+    table = node.inputs[0]
+    if change.axis is not None or table is None:
+        return None
+    if is_const(table):
+        return edit(node, 0, change.apply)
+    dims = known_dims(table)
+    axis = node.attributes.get_int("axis", 0) % len(dims) - len(dims) if dims else 0
+    size = dims[axis] if dims and axis else None
+    users = [use.node for use in table.uses()]
+    taken = [_only_index(user, axis, len(dims or ()), size) for user in users]
+    mine = _only_index(node, axis, len(dims or ()), size)
+    if not size or mine is None or None in taken or taken.count(mine) > 1:
+        return None
+    values = np.full(size, 1.0 if change.is_scale else 0.0)
+    values[mine] = change.values[0]
+    return upstream(node, 0, Change(change.is_scale, values, axis), depth, users=len(users))
+
+
+def _only_index(node: ir.Node, axis: int, ndim: int, size: int | None) -> int | None:
+    """Return the one index of `axis` that a node takes from its first input; None if it takes more."""
+    index = input_of(node, 1)
+    if node.op_type != "Gather" or node.domain or not size or index is None or const_rank(node, 1) != 0:
+        return None
+    if node.attributes.get_int("axis", 0) % ndim - ndim != axis:
+        return None
+    return int(array_of(index).item()) % size
 
 
 def _concat(node: ir.Node, value: ir.Value, change: Change, depth: int) -> Plan:

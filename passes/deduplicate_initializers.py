@@ -12,7 +12,7 @@ what they are computed from has been merged before.
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, MutableMapping
 
 import numpy as np
 import onnx_ir as ir
@@ -33,7 +33,7 @@ def run(model: ir.Model, journal: Journal) -> None:
         _merge_in(top, {}, journal)
 
 
-def _merge_in(graph: ir.Graph, outer: Mapping[Hashable, Sequence[ir.Value]], journal: Journal) -> None:
+def _merge_in(graph: ir.Graph, outer: MutableMapping[Hashable, list[ir.Value]], journal: Journal) -> None:
     first: dict[Hashable, list[ir.Value]] = {}
     for value in list(graph.initializers.values()):
         tensor = value.const_value

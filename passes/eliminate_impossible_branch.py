@@ -3,9 +3,9 @@
 y = If(c, rank 2, rank 3) ─ Unsqueeze ─ LSTM, which takes rank 3     ⇒     y = If(true, rank 2, rank 3)
 z = If(c, Squeeze(x, axis), Identity(x))                                   z = If(true, Squeeze(x, axis), ...)
 
-All Ifs on c in that graph are decided, because a run in which c is false fails at the consumer. It still does:
-some If on c = Equal(Gather(Shape(x), axis), 1) has to hold this Squeeze, which refuses what c refuses. So
-PyTorch exports `squeeze(dim)` of a dim that varies.
+All Ifs on c in that graph are decided, because a run in which c is false fails at the consumer. It still
+does: some If on c = Equal(size of that axis of x, 1) has to hold this Squeeze, which refuses what c refuses.
+So PyTorch exports `squeeze(dim)` of a dim that varies.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _needed_ranks(value: ir.Value, graph: ir.Graph | None) -> set[int]:
         if node.op_type in ("LSTM", "GRU", "RNN") and use.idx in _SEQUENCE_INPUTS:
             needed.add(3)
         elif node.op_type == "Conv" and use.idx == 0:
-            needed.update({rank(node.inputs[1])} - {None})
+            needed.update(axes for axes in (rank(node.inputs[1]),) if axes is not None)
         elif node.op_type in ("Unsqueeze", "Squeeze") and use.idx == 0:
             added = len(_axes(node)) * (1 if node.op_type == "Unsqueeze" else -1)
             if added:
@@ -77,18 +77,29 @@ def _fails_unless(condition: ir.Value, branch: ir.Graph) -> bool:
 
 
 def _tests(condition: ir.Value, x: ir.Value | None, axis: int) -> bool:
-    """Whether the condition is Equal(Gather(Shape(x), axis), 1)."""
+    """Whether the condition says that this axis of x has size 1."""
     compare = producer(condition, "Equal")
-    if compare is None:
+    if compare is None or x is None:
         return False
     for size, one in (compare.inputs, compare.inputs[::-1]):
-        gather = producer(size, "Gather")
-        if gather is None or _numbers(one) != [1] or _numbers(gather.inputs[1]) != [axis]:
-            continue
-        shape = producer(gather.inputs[0], "Shape")
-        if shape is not None and not shape.attributes and shape.inputs[0] is x:
-            return True
+        asked = _asked(size) if _numbers(one) == [1] else None
+        if asked is not None and asked[0] is x:
+            axes = rank(x)
+            return asked[1] == axis or (axes is not None and (asked[1] - axis) % axes == 0)
     return False
+
+
+def _asked(size: ir.Value | None) -> tuple[ir.Value | None, int] | None:
+    """Return x and the axis if a value is Gather(Shape(x), axis) or Shape(x, start=axis, end=axis + 1)."""
+    gather = producer(size, "Gather")
+    shape = producer(size if gather is None else gather.inputs[0], "Shape")
+    if shape is None:
+        return None
+    if gather is None:
+        start = shape.attributes.get_int("start", 0)
+        return (shape.inputs[0], start) if shape.attributes.get_int("end", None) == start + 1 else None
+    indices = _numbers(gather.inputs[1])
+    return (shape.inputs[0], indices[0]) if len(indices) == 1 and not shape.attributes else None
 
 
 def _axes(node: ir.Node) -> list[int]:

@@ -19,7 +19,7 @@ from fuseonnx.passes._dims import known_dims
 def guard(m: Match) -> str | None:
     """Keep out unless all axes that are reduced have size 1 and stay."""
     axes = _axes(m)
-    if not axes and m.root.attributes.get_int("noop_with_empty_axes", 0):
+    if not axes and m.root.attributes.get_int("noop_with_empty_axes", 0) == 1:
         return None
     dims = known_dims(m["x"])
     if dims is None:

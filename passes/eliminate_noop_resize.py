@@ -33,7 +33,7 @@ def replace(m: Match, _new: Builder) -> ir.Value:
 
 def _keeps_scale(m: Match) -> bool:
     if m.get("scales") is None:
-        return all(scale == 1 for scale in m.root.attributes.get_floats("scales", (0,)))
+        return all(scale == 1.0 for scale in m.root.attributes.get_floats("scales", (0.0,)))
     return constant_tensor(m["scales"]).size > 0 and bool((m.array("scales") == 1).all())
 
 
@@ -42,7 +42,7 @@ def _keeps_sizes(m: Match) -> bool:
     if m.get("sizes") is None or dims is None:
         return False
     axes = m.root.attributes.get_ints("axes", range(len(dims)))
-    return [dims[axis] for axis in axes] == m.array("sizes").tolist()
+    return bool([dims[axis] for axis in axes] == m.array("sizes").tolist())
 
 
 RULE = Rule(

@@ -8,6 +8,8 @@ adding +0.0 gives +0.0 and the two are equal.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
 from fuseonnx.core.builder import Builder
@@ -29,7 +31,7 @@ def guard(m: Match) -> str | None:
     return None
 
 
-def replace(m: Match, new: Builder) -> list[ir.Value]:
+def replace(m: Match, new: Builder) -> Sequence[ir.Value]:
     """Repeat the node without its bias."""
     root = m.root
     inputs = [None if value is m["bias"] and index > 1 else value for index, value in enumerate(root.inputs)]

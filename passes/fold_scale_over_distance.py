@@ -24,7 +24,7 @@ _NAME = "fold_scale_over_distance"
 
 def run(model: ir.Model, journal: Journal) -> None:
     """Fold each Mul and Div by constants that has weights within reach."""
-    fold_changes(model, journal, _NAME, scales=True)
+    fold_changes(model, journal, _NAME, frozenset({"Mul", "Div"}))
 
 
 RULE = GraphPass(_NAME, run)

@@ -22,7 +22,7 @@ _NAME = "fold_shift_over_distance"
 
 def run(model: ir.Model, journal: Journal) -> None:
     """Fold each Add and Sub of constants that has biases within reach."""
-    fold_changes(model, journal, _NAME, scales=False)
+    fold_changes(model, journal, _NAME, frozenset({"Add", "Sub"}))
 
 
 RULE = GraphPass(_NAME, run)

@@ -17,7 +17,7 @@ from fuseonnx.core.constants import array_of, constant_tensor, is_const
 from fuseonnx.core.graph import detach, nodes_in
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
-from fuseonnx.passes._ifs import branches_of, is_if, without_outputs
+from fuseonnx.passes._ifs import branches_of, is_if, take_unshared_names, without_outputs
 from fuseonnx.passes._sameness import node_key, replace_value, tensor_key
 
 _NAME = "hoist_common_if_nodes"
@@ -94,8 +94,7 @@ def _hoist(node: ir.Node, kept: ir.Node, other: ir.Node, names: Names) -> ir.Nod
     detach(other)
     first.remove(kept)
     graph.insert_before(left, kept)
-    for value in (*kept.outputs, kept):
-        value.name = names.unshared(value.name) if value.name else value.name
+    take_unshared_names(kept, names)
     _take_constants_along(kept, first, graph, names)
     for index, value in passed.items():
         replace_value(node.outputs[index], value)

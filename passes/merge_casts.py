@@ -85,10 +85,9 @@ def _holds(wide: ir.DataType, narrow: ir.DataType) -> bool:
     return enough and wide is not _T.BOOL and (narrow not in _SIGNED or wide in _SIGNED)
 
 
-def _wraps(*types: ir.DataType) -> bool:
+def _wraps(source: ir.DataType, between: ir.DataType, target: ir.DataType) -> bool:
     """Whether all are integers, of which the last is no wider than the one in between."""
-    source, between, target = types
-    whole = all(each in _BITS and each is not _T.BOOL for each in types)
+    whole = all(each in _BITS and each is not _T.BOOL for each in (source, between, target))
     return whole and target.bitwidth <= between.bitwidth
 
 

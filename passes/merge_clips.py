@@ -118,12 +118,12 @@ def _number(node: ir.Node, index: int, m: Match) -> float | None:
         return None
     number = array_of(value).reshape(-1)[0]
     exact: float = number.item() if isinstance(number, np.generic) else float(number)
-    return None if exact != exact else exact
+    return None if math.isnan(exact) else exact
 
 
 def _range(dtype: np.dtype[np.generic]) -> Bounds:
-    if dtype.kind in "iu":
-        return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    if np.issubdtype(dtype, np.integer):
+        return np.iinfo(dtype.name).min, np.iinfo(dtype.name).max
     limits = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     return float(limits.min), float(limits.max)
 

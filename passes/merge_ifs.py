@@ -17,7 +17,7 @@ from fuseonnx.core.builder import Names
 from fuseonnx.core.graph import bodies_of, detach, graphs_in, nodes_in
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
-from fuseonnx.passes._ifs import branches_of, is_if, stand_in
+from fuseonnx.passes._ifs import branches_of, is_if, stand_in, take_unshared_names
 
 _NAME = "merge_ifs"
 
@@ -98,8 +98,7 @@ def _pour(source: ir.Graph, target: ir.Graph, names: Names) -> None:
     nodes = list(source)
     source.remove(nodes)
     for node in nodes:
-        for named in (node, *node.outputs):
-            named.name = names.unshared(named.name) if named.name else named.name
+        take_unshared_names(node, names)
     target.extend(nodes)
     target.outputs.extend(results)
 

@@ -3,7 +3,7 @@
 x ─ ReduceSum(axes=[3]) ─ ReduceSum(axes=[2]) ─ op   ⇒   x ─ ReduceSum(axes=[2, 3]) ─ op
 
 So for ReduceMax, ReduceMin and ReduceMean of floats (the parts have one size, so the mean of their means is
-the mean). The axes must be neighbours: onnxruntime has no fast kernel for others.
+the mean). The axes must be neighbours, and not the leading ones: onnxruntime has no fast kernel for others.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def guard(m: Match) -> str | None:
     axes = _axes(m)
     if axes is None:
         return "the axes are unknown, or their sizes stay for some of them only"
-    return None if axes == list(range(axes[0], axes[-1] + 1)) else "the axes are no neighbours"
+    if axes != list(range(axes[0], axes[-1] + 1)):
+        return "the axes are no neighbours"
+    return "leading axes are slower at once" if axes[0] == 0 and len(axes) != rank(m["x"]) else None
 
 
 def replace(m: Match, new: Builder) -> ir.Value:
@@ -42,7 +44,7 @@ def replace(m: Match, new: Builder) -> ir.Value:
 
 
 def _axes(m: Match) -> list[int] | None:
-    """Return the axes of x that the two reduce, counted from the front; None if they are not one reduction."""
+    """Return the axes of x that the two reduce, counted from the front; None if they are not one."""
     first, size = m.node("first"), rank(m["x"])
     a, b = (integers(node, "axes", 1) for node in (first, m.root))
     if not a or not b:

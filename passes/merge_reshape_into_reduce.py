@@ -2,7 +2,8 @@
 
 x ─ ReduceMean(axes=[2, 3], keepdims=0) ─ Reshape([-1, C, 1, 1])   ⇒   x ─ ReduceMean(axes=[2, 3])
 
-for x [N, C, H, W], and so for other reductions and axes, where at most one dim that stays is unknown. So tf2onnx exports squeeze and excitation.
+for x [N, C, H, W], and so for other reductions and axes, where at most one dim that stays is unknown. So
+tf2onnx exports squeeze and excitation.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 x ─ Reshape(a) ─ Reshape(b) ─ op   ⇒   x ─ Reshape(b') ─ op
 
-Either may be Flatten, Squeeze or Unsqueeze instead. A 0 in b copies a dim of the result in between: b' has its
-number, or a 0 where x has that dim at the same place. One dim may be left to the element count, -1.
+Either may be Flatten, Squeeze or Unsqueeze instead. A 0 in b copies a dim of the result in between: b' has
+its number, or a 0 where x has that dim at the same place. One dim may be left to the element count, -1.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def _is_kept(m: Match, axis: int) -> bool:
         if target is not None and target[axis] == 0 and not first.attributes.get_int("allowzero", 0):
             return True
     elif first.op_type != "Flatten":
-        axes = integers(first, "axes", 1)
         whole = rank(m["x"] if first.op_type == "Squeeze" else first.outputs[0])
-        return bool(axes) and axis < min(counted(axes or (), whole) or (0,))
+        changed = counted(integers(first, "axes", 1) or (), whole)
+        return bool(changed) and axis < min(changed or (0,))
     axes = rank(m["x"])
     return axes is not None and axis < axes and same_dim(m["x"], axis, first.outputs[0], axis)
 

@@ -13,6 +13,7 @@ from fuseonnx.analysis.shapes import rank
 from fuseonnx.core.builder import Builder
 from fuseonnx.core.pattern import const, maybe, op, var
 from fuseonnx.core.rule import Match, Rule
+from fuseonnx.passes._chains import TO_THE_END
 from fuseonnx.passes._dims import known_dims
 from fuseonnx.passes.merge_pads import full_pads, padded
 from fuseonnx.passes.merge_slices import read_cuts
@@ -38,6 +39,8 @@ def _pads(m: Match) -> list[int] | None:
         return None
     for axis, cut in cuts.items():
         size = dims[axis]
+        if cut[0] == 0 and cut[1] >= TO_THE_END and cut[2] == 1:
+            continue
         if size is None or cut[2] != 1:
             return None
         begin, end = pads[axis], pads[axis + axes]

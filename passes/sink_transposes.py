@@ -74,20 +74,21 @@ def _sweep(graph: ir.Graph, opset: int, names: Names, journal: Journal, *, const
 
 
 def _perm(node: ir.Node | None) -> Perm | None:
-    """Return the perm of a Transpose whose rank is known."""
+    """Return the perm of a Transpose that moves an axis, if it is known."""
     if node is None or node.op_type != "Transpose" or node.domain or node.device_configurations:
         return None
-    attribute = node.attributes.get("perm")
+    attribute, data = node.attributes.get("perm"), node.inputs[0]
     if attribute is not None:
-        return None if attribute.is_ref() else tuple(attribute.as_ints())
-    data = node.inputs[0]
-    return None if data is None or data.shape is None else tuple(range(data.shape.rank()))[::-1]
+        perm = () if attribute.is_ref() else tuple(attribute.as_ints())
+    else:
+        perm = () if data is None or data.shape is None else tuple(range(data.shape.rank()))[::-1]
+    return None if is_identity(perm) else perm
 
 
 def _sides(node: ir.Node) -> Iterator[tuple[ir.Value, Perm]]:
     """Yield the values that a Transpose joins, each with its perm in the layout of the other."""
     perm, data = _perm(node), node.inputs[0]
-    if perm is not None and data is not None and not is_identity(perm):
+    if perm is not None and data is not None:
         yield node.outputs[0], perm
         yield data, inverse(perm)
 
@@ -126,6 +127,8 @@ def _grow(value: ir.Value, perm: Perm, graph: ir.Graph, opset: int) -> _Region:
             perms = _perms_of(node, found)
             if any(region.perms.get(each, known) != known for each, known in perms.items()):
                 continue
+            if any(_meets_itself(each, region.perms | perms) for each in perms):
+                continue
             region.flips[node] = found
             pending.extend(each for each in perms if each not in region.perms)
             region.perms.update(perms)
@@ -139,6 +142,14 @@ def _perms_of(node: ir.Node, found: Flip) -> dict[ir.Value, Perm]:
         if value is not None and not is_const(value):
             perms[value] = perm
     return perms
+
+
+def _meets_itself(value: ir.Value, perms: dict[ir.Value, Perm]) -> bool:
+    """Whether a Transpose joins a value with another that has two layouts, so that it would have three."""
+    producer = value.producer()
+    if producer is not None and _perm(producer) is not None and producer.inputs[0] in perms:
+        return True
+    return any(_perm(user) is not None and user.outputs[0] in perms for user in value.consumers())
 
 
 @dataclass(frozen=True)
@@ -171,7 +182,7 @@ def _border(value: ir.Value, region: _Region) -> _Border:
         if user in region.flips and value in region.data(user):
             users[user] = None
             continue
-        below = _perm(user) if user.graph is region.graph else None
+        below = _perm(user) if user.graph is region.graph and above is None else None
         used_new |= below == inverse(perm)
         used_old |= below is None
     return _Border(maker, above != perm, above is not None, tuple(users), used_old, used_new)
@@ -228,7 +239,7 @@ def _apply(region: _Region, flipped: set[ir.Node], names: Names, *, constant_nod
                 continue
             sources.update(dict.fromkeys(filter(None, [value.producer()])))
             if (value, perm) not in others:
-                others[value, perm] = _other(value, perm, builder)
+                others[value, perm] = _other(value, perm, graph, builder)
             node.replace_input_with(index, others[value, perm])
         for index, data in found.parameters.items():
             node.replace_input_with(index, builder.const(data, node.inputs[index]))
@@ -245,16 +256,32 @@ def _apply(region: _Region, flipped: set[ir.Node], names: Names, *, constant_nod
         remove_if_dead(node, {})
 
 
-def _other(value: ir.Value, perm: Perm, builder: Builder) -> ir.Value:
+def _other(value: ir.Value, perm: Perm, graph: ir.Graph, builder: Builder) -> ir.Value:
     """Return v' of a value v = Transpose(v', perm) that its producer leaves as it is."""
     if is_const(value):
         return builder.const(permuted(array_of(value), perm), value)
     producer = value.producer()
     above = _perm(producer)
-    data = producer.inputs[0] if producer is not None else None
-    if data is None or above is None:
-        return _transpose(value, inverse(perm), builder)
+    if producer is None or producer.inputs[0] is None or above is None:
+        return _existing(value, inverse(perm), graph) or _transpose(value, inverse(perm), builder)
+    data = producer.inputs[0]
+    if data.shape is None:
+        data.shape = _seen_through(value.shape, inverse(above))
     return data if above == perm else _transpose(data, compose(above, inverse(perm)), builder)
+
+
+def _existing(value: ir.Value, perm: Perm, graph: ir.Graph) -> ir.Value | None:
+    """Return the result of a Transpose of the value that is there already, and bring it to the value."""
+    for user in value.consumers():
+        if user.graph is graph and _perm(user) == perm:
+            producer = value.producer()
+            graph.remove(user)
+            if producer is not None and producer.graph is graph:
+                graph.insert_after(producer, user)
+            else:
+                graph.insert_before(graph[0], user)
+            return user.outputs[0]
+    return None
 
 
 def _transpose(data: ir.Value, perm: Perm, builder: Builder) -> ir.Value:
@@ -271,6 +298,7 @@ def _turn(value: ir.Value, node: ir.Node, region: _Region, flipped: set[ir.Node]
     """Let the users of v, which its producer now gives as v', read what they need."""
     perm, graph, name = region.perms[value], region.graph, value.name
     value.shape = _seen_through(value.shape, inverse(perm))
+    value.meta.clear()  # what was worked out about v
     old = []
     for user, index in list(value.uses()):
         below = _perm(user) if user.graph is graph else None

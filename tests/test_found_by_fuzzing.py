@@ -80,3 +80,41 @@ def test_a_constant_node_may_be_a_part_of_a_reshape_target() -> None:
     after = rewrite(model)
     assert after.fired["fold_reshape_target"] == 1
     assert_same_answers(model, after.model)
+
+
+def test_what_is_known_of_a_value_goes_when_its_layout_changes() -> None:
+    # The dims of the Slice were still those that it had after the Transpose.
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("Slice", ["t", "starts", "ends", "axes"], ["y"]),
+    ]
+    weights = {"starts": np.array([-1, 0]), "ends": np.array([-(2**31), 2]), "axes": np.array([1, 2])}
+    weights["steps"] = np.array([-1, 2])
+    nodes[1].input.append("steps")
+    model = make_model(nodes, {"x": ["batch", 2, 3]}, ["y"], weights)
+    assert_same_answers(model, rewrite(model).model)
+
+
+def test_a_constant_that_alone_has_the_rank_keeps_it() -> None:
+    # The transposed [2, 1] was trimmed to [2], and the sum with [1] was of rank 1.
+    nodes = [
+        helper.make_node("Add", ["v", "c"], ["a"]),
+        helper.make_node("Transpose", ["a"], ["t"], perm=[1, 0]),
+        helper.make_node("Gemm", ["t", "w", "b"], ["y"]),
+    ]
+    weights = {"c": WEIGHT[0, :2, :1], "b": WEIGHT[0, 0, :3]}
+    model = make_model(nodes, {"v": [1], "w": [2, 3]}, ["y"], weights)
+    assert_same_answers(model, rewrite(model).model)
+
+
+def test_a_transpose_between_two_values_of_one_region() -> None:
+    # Relu took the other layout, and Add read it as if it had not.
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("Transpose", ["r"], ["t"], perm=[2, 1, 0]),
+        helper.make_node("Add", ["x", "t"], ["a"]),
+        helper.make_node("Transpose", ["a"], ["b"], perm=[2, 1, 0]),
+        helper.make_node("Relu", ["b"], ["y"]),
+    ]
+    model = make_model(nodes, {"x": ["batch", 2, "batch"]}, ["y"])
+    assert_same_answers(model, rewrite(model).model)

@@ -60,8 +60,8 @@ models are those of `tools/fetch_models.py`, the others those of `tools/architec
 architectures with random weights, as their exporters write them.
 
 The fewest nodes of a model that still gives the right answers are bold. *fails*: the optimizer stopped with
-an error, a crash or out of time. *no load*: onnxruntime refuses the result. *wrong*: the result runs, and
-its answers are not those of the original.
+an error, a crash or out of time. *no load*: onnxruntime refuses the result. *wrong*: the result runs, but
+its inputs, its outputs or its answers are not those of the original.
 """
 
 

@@ -9,9 +9,10 @@ Each failure becomes a folder named after its seed: the model as it was generate
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from tests.fuzzing.compare import Discard, Feeds, answers, judge  # noqa: E402
 from tests.random_graphs import Case, random_case  # noqa: E402
 
 Runs = list[dict[str, np.ndarray]]
+LIMIT_SECONDS = 20
 
 
 def main() -> int:
@@ -41,7 +43,7 @@ def main() -> int:
     while time.monotonic() < until:
         case = random_case(seed)
         try:
-            wrong = judge(case.model, case.runs)
+            wrong = _judged(case.model, case.runs)
         except Discard:
             discarded += 1
             wrong = None
@@ -84,9 +86,23 @@ def _kind(wrong: str) -> str:
     return wrong.partition(":")[0]
 
 
-def _verdict(model: onnx.ModelProto, runs: Runs) -> str | None:
+def _judged(model: onnx.ModelProto, runs: Sequence[Feeds]) -> str | None:
+    """Judge a model; what takes longer than `LIMIT_SECONDS` has failed."""
+    signal.signal(signal.SIGALRM, _late)
+    signal.alarm(LIMIT_SECONDS)
     try:
         return judge(model, runs)
+    finally:
+        signal.alarm(0)
+
+
+def _late(*_: object) -> None:
+    raise TimeoutError(f"no end after {LIMIT_SECONDS} s")
+
+
+def _verdict(model: onnx.ModelProto, runs: Runs) -> str | None:
+    try:
+        return _judged(model, runs)
     except Discard:
         return None
 

@@ -40,7 +40,13 @@ def elements_made(site: Site, size: int) -> Dims | None:
     made = None if rule is None else rule(site, size)
     if made is None or len(made) != size:
         return None
-    return tuple(fresh_number() if each is None else each for each in made)
+    limit = 2**31 if site.node.outputs[0].dtype is _INT32 else 2**63
+    return tuple(fresh_number() if each is None or _wraps(each, limit) else each for each in made)
+
+
+def _wraps(number: Number, limit: int) -> bool:
+    """Whether a known number is too large for its type, and becomes another one at run time."""
+    return isinstance(number, int) and not -limit <= number < limit
 
 
 def _shape(site: Site, _size: int) -> Made:

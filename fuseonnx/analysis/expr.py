@@ -45,6 +45,11 @@ class Computed(str):
     operands: tuple[Number, Number]
 
 
+def unknown(name: str) -> Expr:
+    """Return the unknown of that name."""
+    return Expr((((name,), 1),))
+
+
 def is_symbol(name: str) -> bool:
     """Whether a model's name for a dim means the same dim wherever it stands: not `?`, not `unk__1`."""
     return name.isidentifier() and not name.startswith("unk__")
@@ -184,6 +189,17 @@ def smaller_of(number: Number) -> tuple[Number, Number] | None:
     return name.operands if isinstance(name, Computed) and name.function is minimum else None
 
 
+def assuming_filled(number: Number, size: Number) -> Number:
+    """Return a number, simplified for the case that a size is not 0."""
+    leaves = _leaves(number)
+    if len(leaves) != 1:
+        return number
+    (name,) = leaves
+    if _substituted(size, name, 0) != 0:
+        return number
+    return _substituted(_substituted(number, name, add(unknown(_CASE), 1)), _CASE, add(unknown(name), -1))
+
+
 def _is_cut(a: Number, b: Number) -> bool:
     """Whether a is b cut off at some size of at least 1: where they are broadcast, both are equal."""
     operands = smaller_of(a) or ()
@@ -215,10 +231,9 @@ def surely_equal(a: Number, b: Number) -> bool | None:
 
 def _computed(function: Callable[[Number, Number], Number], a: Number, b: Number) -> Number:
     """Return what a function gives for operands that are not known well enough, or a simpler number."""
-    name = Computed(f"{function.__name__}({a},{b})")
-    if function in (minimum, maximum, broadcast):
+    if function in _SYMMETRIC:
         a, b = sorted((a, b), key=str)
-        name = Computed(f"{function.__name__}({a},{b})")
+    name = Computed(f"{function.__name__}({a},{b})")
     name.function, name.operands = function, (a, b)
     result = unknown(name)
     return _by_cases(result) or result
@@ -289,3 +304,6 @@ def _without(names: Monomial, gone: Monomial) -> Monomial | None:
             return None
         rest.remove(name)
     return tuple(rest)
+
+
+_SYMMETRIC = (minimum, maximum, broadcast)

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from fuseonnx.analysis.expr import is_symbol
 from fuseonnx.analysis.names import make_distinct
 from fuseonnx.analysis.symbolic import note
-from fuseonnx.core.graph import all_graphs, bodies_of, may_hold_bodies, proto_bodies_of
+from fuseonnx.core.graph import all_graphs, bodies_of, may_hold_bodies, proto_bodies_of, top_graphs
 
 _INFERRED_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _MAX_PROPAGATED_BYTES = 1 << 10
@@ -64,8 +64,7 @@ def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     """Return the shape of a value if every dim is a known number, else None."""
     if value is None or value.shape is None or not value.shape.is_static():
         return None
-    dims = tuple(value.shape.numpy())
-    return None if min(dims, default=0) < 0 else dims  # some exporters write -1 for a dynamic dim
+    return tuple(value.shape.numpy())
 
 
 def rank(value: ir.Value | None) -> int | None:
@@ -74,11 +73,26 @@ def rank(value: ir.Value | None) -> int | None:
 
 
 def _forget_declared_shapes(model: ir.Model) -> None:
+    """Forget what is declared for results that onnx infers, and of the rest what is no dim."""
+    outermost = set(top_graphs(model))
     for graph in all_graphs(model):
+        declared = list(graph.inputs)
         for node in graph:
-            if node.domain in _INFERRED_DOMAINS:
-                for value in node.outputs:
-                    value.shape = None
+            if node.domain not in _INFERRED_DOMAINS:
+                declared += node.outputs
+                continue
+            for value in node.outputs:
+                value.shape = None
+        for value in declared:
+            if value.shape is not None:
+                value.shape = ir.Shape([_trusted(dim, named=graph in outermost) for dim in value.shape])
+
+
+def _trusted(dim: int | ir.SymbolicDim, *, named: bool) -> int | ir.SymbolicDim | None:
+    """Return a declared dim; a name in a body may mean another size each time the body runs."""
+    if isinstance(dim, int):
+        return dim if dim >= 0 else None  # some exporters write -1 for a dynamic dim
+    return dim if named else None
 
 
 def _note_ranks(model: ir.Model) -> None:

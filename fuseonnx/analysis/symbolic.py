@@ -149,7 +149,7 @@ def _noted_dims(value: ir.Value) -> Known | None:
 
 def _noted(dim: int | ir.SymbolicDim) -> Number | None:
     if isinstance(dim, int):
-        return dim if dim >= 0 else None  # some exporters write -1 for a dynamic dim
+        return dim
     return unknown(dim.value) if dim.value and is_symbol(dim.value) else None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from tests.helpers import assert_same_answers, f32, make_model, rewrite
 
@@ -35,15 +35,11 @@ def chain(
     opset: int = 17,
     dtype: int = TensorProto.FLOAT,
     overridable: Sequence[str] = (),
-    inputs: Mapping[str, Dims] | None = None,
 ) -> onnx.ModelProto:
     """Build a model of `x`; float constants become `dtype`."""
-    from onnx import helper
-
     kind = helper.tensor_dtype_to_np_dtype(dtype)
     cast = {name: each.astype(kind) if each.dtype == np.float32 else each for name, each in constants.items()}
-    every = {"x": dims, **(inputs or {})}
-    return make_model(nodes, every, outputs, cast, opset=opset, dtype=dtype, overridable=overridable)
+    return make_model(nodes, {"x": dims}, outputs, cast, opset=opset, dtype=dtype, overridable=overridable)
 
 
 def assert_folds(
@@ -61,7 +57,9 @@ def assert_folds(
     return after.model
 
 
-def assert_stays(model: onnx.ModelProto, rule: str, reason: str = "no weights within reach absorb it") -> None:
+def assert_stays(
+    model: onnx.ModelProto, rule: str, reason: str = "no weights within reach absorb it"
+) -> None:
     """Assert that `rule` does not fire, and says why ("" if there is nothing for it to look at)."""
     after = rewrite(model, rule)
     assert after.fired == {}

@@ -16,7 +16,10 @@ NODES = ["a", "b", "c", "d", "e"]
 def test_finds_the_smallest_of_the_cheapest_cuts(seed: int) -> None:
     rng = random.Random(seed)
     ends = [SOURCE, *NODES, SINK]
-    edges = [(*rng.sample(ends, 2), rng.choice([0, 1, 1, 2, 3, 5])) for _ in range(rng.randrange(4, 16))]
+    edges = []
+    for _ in range(rng.randrange(4, 16)):
+        start, end = rng.sample(ends, 2)
+        edges.append((start, end, rng.choice([0, 1, 1, 2, 3, 5])))
     network = Network()
     for start, end, capacity in edges:
         network.join(start, end, capacity)

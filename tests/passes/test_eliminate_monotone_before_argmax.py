@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx import NodeProto, TensorProto, helper
@@ -14,8 +16,8 @@ X = np.array([[3, -1, 3, -1, 0, 2], [-0.0, 0.0, -5, -5, 4, 4]])
 
 
 def run(
-    before: NodeProto, after: str, dtype: int, data: np.ndarray, **attributes: int
-) -> tuple[dict[str, int], dict]:
+    before: NodeProto, after: str, dtype: int, data: np.ndarray, **attributes: Any
+) -> tuple[dict[str, int], dict[str, int]]:
     last = helper.make_node(after, ["v"], ["y"], **attributes)
     model = make_model([before, last], {"x": DIMS}, ["y"], {"two": np.array(2, np.float32)}, dtype=dtype)
     result = rewrite(model, RULE)
@@ -59,7 +61,7 @@ def test_keeps_negated_integers() -> None:
 
 
 # Each operator with numbers that differ, though its results do not: the second of them is the greater one.
-TIES = {
+TIES: dict[str, list[float]] = {
     "Softmax": [1e-9, 2e-9],
     "Sigmoid": [30, 31],
     "Exp": [1e-9, 2e-9],

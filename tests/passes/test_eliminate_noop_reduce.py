@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx import NodeProto, TensorProto, helper
@@ -14,7 +16,7 @@ WEIGHTS = {"axes": np.array([1]), "none": np.array([], np.int64)}
 Dims = tuple[int | str, ...]
 
 
-def reduce(op: str, inputs: str = "x axes", **attributes: object) -> NodeProto:
+def reduce(op: str, inputs: str = "x axes", **attributes: Any) -> NodeProto:
     return helper.make_node(op, inputs.split(), ["y"], **attributes)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx import NodeProto, helper
@@ -20,7 +22,7 @@ WEIGHTS = {
 }
 
 
-def resize(inputs: str, **attributes: object) -> NodeProto:
+def resize(inputs: str, **attributes: Any) -> NodeProto:
     return helper.make_node("Resize", inputs.split(" "), ["y"], **attributes)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx import NodeProto, helper
@@ -11,7 +13,7 @@ from tests.passes.noops import PLACES, assert_dropped, assert_kept
 RULE = "eliminate_noop_scatter"
 
 
-def scatter(op: str, **attributes: object) -> NodeProto:
+def scatter(op: str, **attributes: Any) -> NodeProto:
     return helper.make_node(op, ["x", "indices", "updates"], ["y"], **attributes)
 
 
@@ -25,10 +27,16 @@ def scatter(op: str, **attributes: object) -> NodeProto:
     ],
 )
 def test_fires(where: str, node: NodeProto, indices: tuple[int, ...], updates: tuple[int, ...]) -> None:
-    weights = {"indices": np.zeros(indices, np.int64), "updates": np.zeros(updates, np.float32)}
+    weights: dict[str, np.ndarray] = {
+        "indices": np.zeros(indices, np.int64),
+        "updates": np.zeros(updates, np.float32),
+    }
     assert_dropped(RULE, where, [node], ("n", 4), weights, opset=18)
 
 
 def test_keeps_what_writes() -> None:
-    weights = {"indices": np.zeros((1, 1), np.int64), "updates": np.zeros((1, 4), np.float32)}
+    weights: dict[str, np.ndarray] = {
+        "indices": np.zeros((1, 1), np.int64),
+        "updates": np.zeros((1, 4), np.float32),
+    }
     assert_kept(RULE, [scatter("ScatterND")], (3, 4), "it may write", weights)

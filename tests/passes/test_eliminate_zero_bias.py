@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -20,7 +22,7 @@ def zeros(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)
 
 
-def linear(op: str, **attributes: object) -> NodeProto:
+def linear(op: str, **attributes: Any) -> NodeProto:
     return helper.make_node(op, ["x", "w", "b"], ["y"], **attributes)
 
 

@@ -77,18 +77,65 @@ def test_keeps_an_unknown_dim_beside_an_open_one() -> None:
 
 def test_keeps_a_piece_of_several_unknown_dims() -> None:
     nodes = [
-        helper.make_node("Shape", ["x"], ["shape"]),
-        helper.make_node("Mul", ["shape", "one"], ["product"]),
+        helper.make_node("Cast", ["x"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Slice", ["whole", "zeros", "ones"], ["corner"]),
+        helper.make_node("Reshape", ["corner", "minus_one"], ["product"]),
+        concat("product", "product"),
     ]
-    model = model_of(*nodes, concat("product"), weights={}, outputs=["count"])
+    weights = {"zeros": [0] * 4, "ones": [1] * 4}
+    # a corner of the data is a list of one element of which nothing is known
+    model = model_of(*nodes, weights=weights, outputs=["count"], dims=(1, 1, 4, 6))
     assert_kept(model, UNKNOWN)
+
+
+@pytest.mark.parametrize(("rest", "target"), [([-1, 24], [0, 0, 24]), ([-1], [0, -1])])
+def test_copies_with_allowzero_too(rest: list[int], target: list[int]) -> None:
+    reshape = helper.make_node("Reshape", ["x", "target"], ["y"], allowzero=1)
+    nodes = [SHAPE, cut("shape", "zero", "one"), concat("piece", "rest")]
+    model = model_of(*nodes, weights={"rest": rest}, reshape=reshape)
+    after = rewrite(model, RULE)
+    assert after.fired == {RULE: 1}
+    assert target_of(after) == target
+    assert_same_answers(model, after.model, random_feeds(model, a=2, b=5))
 
 
 def test_keeps_zeros_that_are_no_copies() -> None:
     reshape = helper.make_node("Reshape", ["x", "target"], ["y"], allowzero=1)
-    nodes = [SHAPE, cut("shape", "zero", "one"), concat("piece", "rest")]
-    model = model_of(*nodes, weights={"rest": [-1, 24]}, reshape=reshape)
-    assert_kept(model, "0 is no copy with allowzero")
+    nodes = [SHAPE, cut("shape", "one", "two"), concat("zero", "piece")]
+    assert_kept(model_of(*nodes, weights={}, reshape=reshape, dims=(0, "b")), UNKNOWN)
+
+
+def test_says_what_is_left_open_where_the_symbols_tell() -> None:
+    """Split into heads, and back: the dims come from another tensor, and agree in symbols alone."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Gather", ["shape", "i0"], ["b"]),
+        helper.make_node("Gather", ["shape", "i1"], ["n"]),
+        helper.make_node("Unsqueeze", ["b", "zero"], ["b1"]),
+        helper.make_node("Unsqueeze", ["n", "zero"], ["n1"]),
+        helper.make_node("Concat", ["b1", "n1", "minus_one", "two"], ["heads"], axis=0),
+        helper.make_node("Reshape", ["h", "heads"], ["split"]),
+        helper.make_node("Transpose", ["split"], ["t"], perm=[0, 2, 1, 3]),
+        helper.make_node("Transpose", ["t"], ["u"], perm=[0, 2, 1, 3]),
+        helper.make_node("Concat", ["b1", "n1", "minus_one"], ["joined"], axis=0),
+        helper.make_node("Reshape", ["u", "joined"], ["y"]),
+    ]
+    weights = {
+        "w": np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32),
+        "i0": np.array(0), "i1": np.array(1), "zero": np.array([0]), "two": np.array([2]),
+        "minus_one": np.array([-1]),
+    }  # fmt: skip
+    model = make_model(nodes, {"x": ["b", "n", 6]}, ["y"], weights)
+    after = rewrite(model, RULE)
+    assert after.fired == {RULE: 2}
+    targets = [
+        numpy_helper.to_array(tensor).tolist()
+        for tensor in after.model.graph.initializer
+        if tensor.dims in ([3], [4])
+    ]
+    assert sorted(targets) == [[0, 0, 4, 2], [0, 0, 8]]
+    assert_same_answers(model, after.model, random_feeds(model, b=2, n=5))
 
 
 def test_keeps_bounds_that_the_caller_may_override() -> None:
@@ -104,7 +151,7 @@ def test_keeps_bounds_that_the_caller_may_override() -> None:
         pytest.param(
             [SHAPE, cut("shape", "zero", "two"), concat("piece", "rest")],
             {"rest": [-1]},
-            [0, 0, -1],
+            [0, 0, 24],
             id="slice",
         ),
         pytest.param(

@@ -150,3 +150,22 @@ def test_keeps_out_of_double_precision_without_a_kernel() -> None:
     after = rewrite(model, RULE)
     assert after.fired == {}
     assert set(after.declined[RULE]) == reasons
+
+
+def test_leaves_a_shift_alone_that_both_factors_read() -> None:
+    nodes = (
+        node("Add", "x half", "s"),
+        node("Add", "s three", "a"),
+        node("Clip", "a zero six", "c"),
+        node("Mul", "s c", "m"),
+        node("Div", "m six", "y"),
+    )
+    spelling = Spelling(nodes, {**BOUNDS, "half": f32(0.5)})
+    after = assert_fuses(spelling.model(DIMS), RULE, leaves={"Add": 1, "HardSigmoid": 1, "Mul": 1})
+    gate, product = after.model.graph.node[1:]
+    assert set(product.input) == {*gate.input, *gate.output}
+
+
+def test_keeps_out_of_a_line_that_is_a_factor() -> None:
+    nodes = (*RELU6, node("Mul", "a c", "m"), node("Div", "m six", "y"))
+    assert_stays(Spelling(nodes, BOUNDS).model(DIMS), RULE, "the line has other users", among=True)

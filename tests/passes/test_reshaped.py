@@ -13,7 +13,7 @@ from fuseonnx.passes._flip import Perm, inverse
 from fuseonnx.passes._reshaped import Dims, new_target, perm_through
 
 # each case: dims before, dims after, perm before, perm after
-THROUGH = {
+THROUGH: dict[str, tuple[Dims, Dims, Perm, Perm]] = {
     "split": ([2, 3, 20], [2, 3, 4, 5], (1, 0, 2), (1, 0, 2, 3)),
     "merge": ([2, 3, 4], [2, 12], (2, 0, 1), (1, 0)),
     "equal dims": ([2, 2, 6], [2, 2, 2, 3], (2, 0, 1), (3, 0, 1, 2)),
@@ -48,7 +48,10 @@ def shapes(size: int) -> list[tuple[int, ...]]:
     """All shapes of up to 4 dims with that many elements."""
     factors = [factor for factor in range(1, size + 1) if size % factor == 0]
     return [
-        dims for rank in (2, 3, 4) for dims in itertools.product(factors, repeat=rank) if math.prod(dims) == size
+        dims
+        for rank in (2, 3, 4)
+        for dims in itertools.product(factors, repeat=rank)
+        if math.prod(dims) == size
     ]
 
 
