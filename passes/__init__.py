@@ -90,6 +90,7 @@ from fuseonnx.passes import (
     merge_equal_shapes,
     merge_gathers,
     merge_ifs,
+    merge_leading_axes,
     merge_linear_chain,
     merge_pads,
     merge_reduces,
@@ -237,6 +238,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "finish",
         (
+            merge_leading_axes.RULE,
             fuse_matmul_add.RULE,
             fuse_batch_normalization.RULE,
             fold_sum_into_gemm.RULE,

@@ -111,9 +111,10 @@ def cast_weights(array: npt.NDArray[np.float64], dtype: np.dtype[np.generic]) ->
         Refused: it is out of the dtype's range, or so small that it would lose digits.
     """
     result = cast_finite(array, dtype)
-    error = np.abs(result.astype(np.float64) - array).max(initial=0.0)
+    largest = max(array.max(initial=0.0), -array.min(initial=0.0))
+    error = np.subtract(result, array, dtype=np.float64)
     eps = float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
-    if error > eps * np.abs(array).max(initial=0.0):
+    if max(error.max(initial=0.0), -error.min(initial=0.0)) > eps * largest:
         raise Refused(f"the folded weights do not fit {dtype.name}")
     return result
 
@@ -126,7 +127,7 @@ def cast_finite(array: npt.NDArray[np.float64], dtype: np.dtype[np.generic]) -> 
     """
     with np.errstate(over="ignore", invalid="ignore"):
         result = array.astype(dtype)
-    if not np.isfinite(result.astype(np.float64)).all():
+    if not np.isfinite(result).all():
         raise Refused(f"the folded weights do not fit {dtype.name}")
     return result
 

@@ -38,7 +38,8 @@ def _target(m: Match) -> list[int] | None:
     wanted, x, made = elements_of(m["target"]), dims_of(m["x"]) or (), dims_of(m.root.outputs[0])
     if wanted is None or made is None:
         return None
-    if 0 in wanted and m.root.attributes.get_int("allowzero", default=0):
+    means_zero: int = m.root.attributes.get_int("allowzero", 0)
+    if 0 in wanted and means_zero:
         return None
     target = [_said(*each) for each in zip(wanted, made, (*x, *(None,) * len(made)), strict=False)]
     was_open = any(each == -1 and said == -1 for each, said in zip(wanted, target, strict=True))

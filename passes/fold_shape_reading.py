@@ -44,7 +44,7 @@ def replace(m: Match, new: Builder) -> ir.Value:
 
 
 def _source(m: Match) -> tuple[ir.Value, int, int, int] | None:
-    """Return a tensor, the run of its dims that the result is, and its rank; None if it reads that already."""
+    """Return a tensor, which of its dims the result is, and its rank; None if it reads these already."""
     wanted = elements_of(m.root.outputs[0]) or ()
     for x in _candidates(m.root):
         dims = dims_of(x) or ()

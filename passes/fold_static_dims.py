@@ -31,7 +31,8 @@ def replace(m: Match, new: Builder) -> ir.Value:
     result = m.root.outputs[0]
     dtype, dims = result.dtype, dims_of(result)
     assert dtype is not None and dims is not None
-    return new.const(np.array(integers_of(result)).astype(dtype.numpy()).reshape([int(dim) for dim in dims]))
+    numbers = np.array(integers_of(result), dtype=np.int64).astype(dtype.numpy())
+    return new.const(numbers if dims else numbers.reshape(()))
 
 
 RULE = Rule("fold_static_dims", op(tuple(sorted(ON_SHAPES)), each=Var("")), replace, guard)

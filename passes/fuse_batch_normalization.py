@@ -19,6 +19,7 @@ from fuseonnx.core.builder import Builder
 from fuseonnx.core.pattern import Captures, Op, Pattern, any_of, const, op, var
 from fuseonnx.core.rule import Match, Rule
 from fuseonnx.passes._affine import Vector, arithmetic_affine, cast_finite
+from fuseonnx.passes._change import is_idiom
 from fuseonnx.passes._dims import known_dims
 
 _EPSILON = 1e-5
@@ -34,7 +35,9 @@ def guard(m: Match) -> str | None:
     dims = known_dims(x)
     if dims is None or len(dims) < 3 or dims[1] is None:
         return "the channels are unknown"
-    return None if x.dtype in _DTYPES else "onnxruntime has no BatchNormalization of this dtype"
+    if x.dtype not in _DTYPES:
+        return "onnxruntime has no BatchNormalization of this dtype"
+    return "onnxruntime fuses what it belongs to" if is_idiom(m.root) else None
 
 
 def replace(m: Match, new: Builder) -> ir.Value:

@@ -7,8 +7,8 @@ Einsum("ij->ji", x)               ⇒   Transpose(x)
 Einsum("ijk->ij", x)              ⇒   ReduceSum(x, axes=[2])
 
 A product may take two Transposes beside it: Einsum does the same work less well (measured on onnxruntime with
-one thread: MatMul with two Transposes takes 0.4 of its time). Keeps out where a dim that is summed may broadcast,
-and of sums over the first axis, for which ReduceSum is slower.
+one thread: MatMul with two Transposes takes 0.4 of its time). Keeps out where a dim that is summed may
+broadcast, and of sums over the first axis, for which ReduceSum is slower.
 """
 
 from __future__ import annotations

@@ -118,3 +118,18 @@ def test_a_transpose_between_two_values_of_one_region() -> None:
     ]
     model = make_model(nodes, {"x": ["batch", 2, "batch"]}, ["y"])
     assert_same_answers(model, rewrite(model).model)
+
+
+def test_types_before_ir_4_are_inferred() -> None:
+    # onnx takes initializers for undefined there unless they are inputs too, and infers nothing from them.
+    nodes = [
+        helper.make_node("Add", ["x", "one"], ["a"]),
+        helper.make_node("Min", ["a", "six"], ["b"]),
+        helper.make_node("Max", ["b", "zero"], ["y"]),
+    ]
+    weights = {name: np.array(value, np.float32) for name, value in (("one", 1), ("six", 6), ("zero", 0))}
+    model = make_model(nodes, {"x": [2, 3]}, ["y"], weights, opset=9, overridable=list(weights))
+    model.ir_version = 3
+    after = rewrite(model)
+    assert after.ops == {"Add": 1, "Clip": 1}
+    assert_same_answers(model, after.model, {"x": WEIGHT[0, :2, :3]})

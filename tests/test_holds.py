@@ -15,8 +15,8 @@ import onnx
 import pytest
 
 import fuseonnx
-from fuseonnx import api
 from fuseonnx.core.rule import Stage
+from fuseonnx.passes import STAGES
 from tests.helpers import all_nodes, assert_same_answers, batch_norm_weights, make_model, node, random_feeds
 from tests.random_graphs import random_case
 
@@ -184,7 +184,7 @@ def test_a_second_run_changes_no_byte(model: onnx.ModelProto) -> None:
 
 def _shuffled(seed: int) -> Iterator[Stage]:
     rng = random.Random(seed)
-    for stage in api.STAGES:
+    for stage in STAGES:
         yield Stage(stage.name, tuple(rng.sample(stage.steps, len(stage.steps))))
 
 
@@ -192,11 +192,11 @@ def test_the_order_within_a_stage_does_not_change_the_number_of_nodes(
     model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orders = [tuple(_shuffled(seed)) for seed in range(SHUFFLES)]
-    assert orders[0] != api.STAGES
+    assert orders[0] != STAGES
     expected = _count(_optimized(model))
     found = []
     for stages in orders:
-        monkeypatch.setattr(api, "STAGES", stages)
+        monkeypatch.setattr("fuseonnx.api.STAGES", stages)
         found.append(_count(_optimized(model)))
     assert found == [expected] * SHUFFLES
 

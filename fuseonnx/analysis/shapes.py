@@ -13,7 +13,14 @@ import onnx_ir as ir
 from fuseonnx.analysis.expr import is_symbol
 from fuseonnx.analysis.names import make_distinct
 from fuseonnx.analysis.symbolic import note
-from fuseonnx.core.graph import all_graphs, bodies_of, may_hold_bodies, proto_bodies_of, top_graphs
+from fuseonnx.core.graph import (
+    INITIALIZERS_ARE_INPUTS_BEFORE_IR,
+    all_graphs,
+    bodies_of,
+    may_hold_bodies,
+    proto_bodies_of,
+    top_graphs,
+)
 
 _INFERRED_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _MAX_PROPAGATED_BYTES = 1 << 10
@@ -113,7 +120,7 @@ def _note_ranks(model: ir.Model) -> None:
 
 def _proto_to_infer(model: ir.Model) -> onnx.ModelProto:
     """Return what inference reads: signature, nodes, and of the weights the small ones with their data."""
-    proto = onnx.ModelProto(ir_version=model.ir_version)
+    proto = onnx.ModelProto(ir_version=max(model.ir_version, INITIALIZERS_ARE_INPUTS_BEFORE_IR))
     for domain, version in model.opset_imports.items():
         proto.opset_import.add(domain=domain, version=version)
     _add_inputs(proto.graph, model.graph)

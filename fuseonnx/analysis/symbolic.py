@@ -64,18 +64,24 @@ def note(nodes: Iterable[ir.Node]) -> bool:
         nodes: of one graph, in their order.
 
     Returns:
-        Whether more is known than before: a rank, or a dim as a number.
+        Whether more is known than before: a rank, or a number that was unknown.
     """
     learned = False
     for node in nodes:
         if node.op_type == "Constant":
             continue
         for value in node.outputs:
-            value.meta.pop(_FACT, None)
-            if value.shape is None or not value.shape.is_static():
-                dims = dims_of(value)
-                learned |= dims is not None and _note_dims(value, dims)
+            before: Fact | None = value.meta.pop(_FACT, None)
+            if before is not None or value.shape is None or not value.shape.is_static():
+                fact = fact_of(value)
+                learned |= before is not None and _unknowns(fact) < _unknowns(before)
+                learned |= fact.dims is not None and value.type is not None and _note_dims(value, fact.dims)
     return learned
+
+
+def _unknowns(fact: Fact) -> int:
+    """Return how many numbers of a fact hold an unknown that no name tells."""
+    return sum("?" in str(each) or "~" in str(each) for each in (*(fact.dims or ()), *(fact.elements or ())))
 
 
 def _note_dims(value: ir.Value, dims: Dims) -> bool:

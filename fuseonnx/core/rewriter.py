@@ -183,6 +183,8 @@ def _keeps_out(match: Match) -> str | None:
                 return f"the result of {node.op_type} is a graph output"
             if any(user not in absorbed for user in output.consumers()):
                 return f"the result of {node.op_type} has other users"
+            if output in match.captures.values.values():
+                return f"the result of {node.op_type} is an operand too"
     for node in absorbed:
         if node.device_configurations:
             return f"{node.op_type} has a device configuration"

@@ -75,6 +75,7 @@ def load(path: Path) -> Loaded:
     digest = hasher.submit(_sha256, path)
     hasher.shutdown(wait=False)
     try:
+        _keep_sparse_constants(proto.graph)
         check(proto, path)
         external_files = _resolve_external_data(proto, path)
         signature = _take_signature(proto, external_files)
@@ -180,6 +181,17 @@ def _external_file(path: Path, location: str) -> Path:
     if not os.path.isfile(target):  # noqa: PTH113 (a path too long is no error here)
         raise ModelLoadError(f"{path}: external data file '{location}' is missing; put it beside the model")
     return target.resolve()
+
+
+def _keep_sparse_constants(graph: onnx.GraphProto) -> None:
+    """Turn Constant nodes with a sparse tensor, which the IR cannot hold, into sparse initializers."""
+    outputs = {info.name for info in graph.output}
+    for node in [node for node in graph.node if node.op_type == "Constant" and not node.domain]:
+        for attribute in node.attribute:
+            if attribute.name == "sparse_value" and outputs.isdisjoint(node.output):
+                attribute.sparse_tensor.values.name = node.output[0]
+                graph.sparse_initializer.append(attribute.sparse_tensor)
+                graph.node.remove(node)
 
 
 def _take_signature(proto: onnx.ModelProto, external_files: frozenset[str]) -> Signature:

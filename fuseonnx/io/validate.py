@@ -14,6 +14,7 @@ from fuseonnx.core.graph import proto_bodies_of
 from fuseonnx.errors import ModelLoadError
 
 _TYPED_DATA = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+_SPARSE = (onnx.AttributeProto.SPARSE_TENSOR, onnx.AttributeProto.SPARSE_TENSORS)
 _COMPLEX = frozenset({ir.DataType.COMPLEX64, ir.DataType.COMPLEX128})
 
 
@@ -120,6 +121,11 @@ def _defined(nodes: Iterable[onnx.NodeProto], path: Path) -> Iterator[str]:
                 raise ModelLoadError(
                     f"{path}: attribute '{attribute.name}' of node '{node.name}' has no type; "
                     "export the model again"
+                )
+            if attribute.type in _SPARSE:
+                raise ModelLoadError(
+                    f"{path}: node '{node.name}' ({node.op_type}) holds a sparse tensor, as only a Constant "
+                    "of the main graph may, if it is no graph output; make it dense"
                 )
         yield from filter(None, node.output)
 

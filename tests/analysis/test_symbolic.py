@@ -140,10 +140,10 @@ def test_what_is_said_is_true(case: str) -> None:
                 assert value_of(element, sizes) in (None, int(number)), (value.name, str(element))
             if content is not None and found.size:
                 numbers = [value_of(each, sizes) for each in (content.start, *content.slopes)]
-                start, *slopes = (each for each in numbers if each is not None)
-                if len(slopes) < found.ndim:
+                known = [each for each in numbers if each is not None]
+                if len(known) < len(numbers):
                     continue
-                said += 1
+                said, (start, *slopes) = said + 1, known
                 expected = np.full(found.shape, start)
                 for slope, axis in zip(slopes, np.indices(found.shape), strict=True):
                     expected += slope * axis

@@ -11,6 +11,7 @@ from tests.fuzzing.scope import FLOATS, Scope, Shape, Skip, Value, by_run, is_fl
 
 def conv(g: Scope, given: Value | None = None) -> Value:
     """Add a Conv of one to three dimensions."""
+    g.world.add_up()
     x = g.pick(is_image, given)
     channels, spatial = x.shape[1][0], x.rank - 2
     group = g.choose([size for size in (1, 1, 2, 2, channels) if channels % size == 0])
@@ -66,6 +67,7 @@ def windows(
 
 def conv_transpose(g: Scope, given: Value | None = None) -> Value:
     """Add a ConvTranspose of one or two dimensions."""
+    g.world.add_up()
     x = g.pick(lambda value: is_image(value) and value.rank < 5, given)
     channels, spatial = x.shape[1][0], x.rank - 2
     group = g.choose([size for size in (1, 2, 2) if channels % size == 0])
@@ -124,6 +126,7 @@ def normalized(g: Scope, x: Value) -> Value:
 
 def matmul(g: Scope, given: Value | None = None) -> Value:
     """Add a MatMul with weights, or of two values of the graph."""
+    g.world.add_up()
     x = g.pick(lambda value: is_float(value) and value.rank > 0, given)
     if not static(x.shape[-1]) or g.chance(0.1):
         y = g.pick(lambda value: value.dtype == x.dtype and value.rank > 1 and value.shape[-2] == x.shape[-1])
@@ -150,6 +153,7 @@ def _product(x: Value, y: Value) -> Shape:
 
 def gemm(g: Scope, given: Value | None = None) -> Value:
     """Add a Gemm with either operand transposed, with factors, with and without C."""
+    g.world.add_up()
     x = g.pick(lambda value: is_float(value) and value.rank == 2, given)
     transpose_a, transpose_b = g.choose((0, 0, 1)), g.choose((0, 1))
     rows, inner = x.shape[::-1] if transpose_a else x.shape

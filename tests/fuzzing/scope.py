@@ -85,6 +85,14 @@ class World:
     """Some constants are infinite or NaN; then nothing that makes the largest finite number of one."""
     functions: list[Function] = field(default_factory=list)
     names: int = 0
+    sums: int = 0
+    """About how many linear operators there are."""
+
+    def add_up(self, count: int = 1) -> None:
+        """Skip all linear operators but one if there are infinities: a sum of sums depends on its order."""
+        self.sums += count
+        if self.infinite and self.sums > 1:
+            raise Skip
 
 
 class Scope:

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from fuseonnx.errors import ModelLoadError
 from fuseonnx.io.load import load
 from fuseonnx.io.save import write_draft
 from tests.helpers import run_reference
@@ -186,6 +187,36 @@ def test_sparse_initializer(tmp_path: Path) -> None:
     assert after == model
     x = np.zeros(6, np.float32)
     assert run_reference(after, {"x": x})["y"].tolist() == [0, 1.5, 0, 0, -2, 0]
+
+
+def _sparse_constant(name: str) -> onnx.NodeProto:
+    values = numpy_helper.from_array(np.array([1.5, -2.0], np.float32))
+    indices = numpy_helper.from_array(np.array([1, 4], np.int64))
+    sparse = helper.make_sparse_tensor(values, indices, [6])
+    return helper.make_node("Constant", [], [name], sparse_value=sparse)
+
+
+def test_a_sparse_constant_becomes_a_sparse_initializer(tmp_path: Path) -> None:
+    model = add_model(weight("w", 6), [6])
+    del model.graph.initializer[:]
+    model.graph.node.insert(0, _sparse_constant("w"))
+    onnx.checker.check_model(model)
+    after = round_trip(model, tmp_path)
+    onnx.checker.check_model(after)
+    assert [tensor.values.name for tensor in after.graph.sparse_initializer] == ["w"]
+    assert "Constant" not in [node.op_type for node in after.graph.node]
+    x = {"x": np.arange(6, dtype=np.float32)}
+    assert run_reference(after, x)["y"].tolist() == run_reference(model, x)["y"].tolist()
+
+
+def test_a_sparse_constant_in_a_body_is_refused_in_one_line(tmp_path: Path) -> None:
+    body = helper.make_graph([_sparse_constant("c")], "body", [], [info("c", [6])])
+    branches = {"then_branch": body, "else_branch": body}
+    nodes = [helper.make_node("If", ["flag"], ["y"], name="choice", **branches)]
+    model = model_of(helper.make_graph(nodes, "g", [info("flag", [], TensorProto.BOOL)], [info("y", [6])]))
+    with pytest.raises(ModelLoadError, match=r"sparse tensor.*make it dense") as caught:
+        round_trip(model, tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_sequence_and_optional_outputs(tmp_path: Path) -> None:

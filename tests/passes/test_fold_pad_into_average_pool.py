@@ -18,7 +18,8 @@ def padded(
 ) -> onnx.ModelProto:
     """x ─ Pad ─ AveragePool of 3×3 ─ y."""
     weights = {"pads": np.array(pads), "value": f32(value)} if opset >= 11 else {}
-    pad = node("Pad", "x pads value", "p") if weights else node("Pad", "x", "p", pads=pads, value=float(value))
+    by_attributes = {} if weights else {"pads": pads, "value": float(value)}
+    pad = node("Pad", "x pads value" if weights else "x", "p", **by_attributes)
     nodes = [pad, node("AveragePool", "p", "y", kernel_shape=[3, 3], **pool)]
     return make_model(nodes, {"x": ["batch", 2, 8, 9]}, ["y"], weights, opset=opset)
 

@@ -14,7 +14,7 @@ from tests.passes.chains import assert_merges, assert_stays, chain
 RULE = "merge_casts"
 T = TensorProto
 TYPES = (T.BOOL, T.INT8, T.UINT8, T.INT16, T.INT32, T.UINT32, T.INT64, T.FLOAT16, T.FLOAT, T.DOUBLE)
-FIRES = dict(zip(TYPES, (100, 71, 79, 53, 38, 38, 27, 12, 8, 4), strict=True))
+FIRES: dict[int, int] = dict(zip(TYPES, (100, 71, 79, 53, 38, 38, 27, 12, 8, 4), strict=True))
 CHANGES = "the first Cast may change values"
 
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, compose, helper
 
-from tests.helpers import assert_same_answers, node, rewrite
+from tests.helpers import assert_same_answers, f32, node, rewrite
 from tests.passes.chains import assert_merges, assert_stays, chain
 
 RULE = "merge_clips"
@@ -42,7 +42,7 @@ def steps(
                 weights[name] = np.array(bound, numpy_dtype)
         if op == "Clip" and opset < 11:
             bounds = {key: float(b) for key, b in (("min", low), ("max", high)) if b is not None}
-            nodes.append(helper.make_node(op, [source], [target], **bounds))
+            nodes.append(node(op, source, target, **bounds))
             weights = {}
         else:
             inputs = [source, *names] if op == "Clip" else [source, *filter(None, names)]
@@ -100,9 +100,9 @@ def test_commuted() -> None:
 @pytest.mark.parametrize(
     ("bound", "reason"),
     [
-        pytest.param(np.float32([1, 2, 3]), "a bound is no known number", id="a tensor"),
-        pytest.param(np.float32([[1]]), "a bound is no known number", id="raises the rank"),
-        pytest.param(np.float32(np.nan), "a bound is no known number", id="NaN"),
+        pytest.param(f32([1, 2, 3]), "a bound is no known number", id="a tensor"),
+        pytest.param(f32([[1]]), "a bound is no known number", id="raises the rank"),
+        pytest.param(f32(np.nan), "a bound is no known number", id="NaN"),
     ],
 )
 def test_keeps(bound: np.ndarray, reason: str) -> None:
@@ -114,7 +114,7 @@ def test_keeps_dtypes_without_a_clip() -> None:
     model = chain(
         [node("Max", "x l", "t"), node("Min", "t h", "y")],
         [3],
-        {"l": np.float16(0), "h": np.float16(6)},
+        {"l": np.array(0, np.float16), "h": np.array(6, np.float16)},
         dtype=TensorProto.FLOAT16,
     )
     assert_stays(RULE, model, "there is no Clip for this dtype")
@@ -122,15 +122,15 @@ def test_keeps_dtypes_without_a_clip() -> None:
 
 def test_keeps_infinite_bounds_that_attributes_cannot_say() -> None:
     nodes = [node("Relu", "x", "t"), node("Max", "t l", "y")]
-    assert_stays(RULE, chain(nodes, [3], {"l": np.float32(1)}, opset=10), "a bound is no known number")
+    assert_stays(RULE, chain(nodes, [3], {"l": f32(1)}, opset=10), "a bound is no known number")
 
 
 def test_keeps_what_others_use() -> None:
     nodes = [node("Relu", "x", "t"), node("Min", "t h", "y")]
-    model = chain(nodes, [3], {"h": np.float32(6)}, outputs=["out", "t"])
+    model = chain(nodes, [3], {"h": f32(6)}, outputs=["out", "t"])
     assert_stays(RULE, model, "the result of Relu is a graph output")
 
 
 def test_keeps_a_bound_that_the_caller_may_override() -> None:
     nodes = [node("Relu", "x", "t"), node("Min", "t h", "y")]
-    assert_stays(RULE, chain(nodes, [3], {"h": np.float32(6)}, overridable=["h"]), "")
+    assert_stays(RULE, chain(nodes, [3], {"h": f32(6)}, overridable=["h"]), "")

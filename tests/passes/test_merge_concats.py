@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import NodeProto, TensorProto
 
-from tests.helpers import assert_same_answers, node, rewrite
+from tests.helpers import assert_same_answers, f32, node, rewrite
 from tests.passes.chains import assert_merges, assert_stays, chain, ints
 
 MERGE, DROP = "merge_concats", "eliminate_split_concat"
@@ -37,9 +37,9 @@ def test_extremes_pass_nan_on() -> None:
     model = chain(
         [node("Max", "x c", "t"), node("Max", "d t", "y")],
         [3],
-        {"c": np.float32([1, np.nan, 1]), "d": np.float32([2, 2, 2])},
+        {"c": f32([1, np.nan, 1]), "d": f32([2, 2, 2])},
     )
-    assert_merges(MERGE, model, {"Max": 1}, feeds={"in": np.float32([np.nan, 0, 5])})
+    assert_merges(MERGE, model, {"Max": 1}, feeds={"in": f32([np.nan, 0, 5])})
 
 
 @pytest.mark.parametrize(

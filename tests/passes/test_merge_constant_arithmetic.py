@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.helpers import node
+from tests.helpers import f32, node
 from tests.passes.chains import assert_merges, assert_stays, chain
 
 RULE = "merge_constant_arithmetic"
@@ -136,7 +136,7 @@ def test_keeps_integers(each: Sequence[Step], reason: str) -> None:
 
 def test_keeps_what_others_use() -> None:
     model = chain(
-        [node("Mul", "x c", "t"), node("Mul", "t c", "y")], ["n"], {"c": np.float32(2)}, outputs=["out", "t"]
+        [node("Mul", "x c", "t"), node("Mul", "t c", "y")], ["n"], {"c": f32(2)}, outputs=["out", "t"]
     )
     assert_stays(RULE, model, "the result of Mul is a graph output")
 
@@ -145,7 +145,7 @@ def test_keeps_a_constant_that_the_caller_may_override() -> None:
     model = chain(
         [node("Mul", "x c", "t"), node("Mul", "t d", "y")],
         ["n"],
-        {"c": np.float32(2), "d": np.float32(3)},
+        {"c": f32(2), "d": f32(3)},
         overridable=["d"],
     )
     assert_stays(RULE, model, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx
 import pytest
 
@@ -18,7 +19,8 @@ def pair(
     first: str, a: Sequence[int] | None, second: str, b: Sequence[int] | None, *, opset: int = 17
 ) -> onnx.ModelProto:
     """Two operators from x to y, with axes in the spelling of the opset."""
-    nodes, weights = [], {}
+    nodes: list[onnx.NodeProto] = []
+    weights: dict[str, np.ndarray] = {}
     for op, axes, name, ends in ((first, a, "a", ("x", "t")), (second, b, "b", ("t", "y"))):
         if axes is None:
             nodes.append(node(op, ends[0], ends[1]))
