@@ -108,13 +108,11 @@ def cast_weights(array: npt.NDArray[np.float64], dtype: np.dtype[np.generic]) ->
     """Return `array` as `dtype`.
 
     Raises:
-        Refused: it is out of the dtype's range, or so small that it would lose digits.
+        Refused: it is out of the dtype's range, or all so small that it would lose digits.
     """
     result = cast_finite(array, dtype)
-    largest = max(array.max(initial=0.0), -array.min(initial=0.0))
-    error = np.subtract(result, array, dtype=np.float64)
-    eps = float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
-    if max(error.max(initial=0.0), -error.min(initial=0.0)) > eps * largest:
+    largest = max(float(result.max(initial=0)), -float(result.min(initial=0)))
+    if largest < ml_dtypes.finfo(dtype).smallest_normal and array.any():  # type: ignore[no-untyped-call]
         raise Refused(f"the folded weights do not fit {dtype.name}")
     return result
 

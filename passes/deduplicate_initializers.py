@@ -4,9 +4,8 @@
 
 A weight in the body of an If, Loop or Scan reads its twin in a graph around it; small constants stay in their
 body, where shape inference sees them. Overridable initializers (those that are graph inputs too) and graph
-outputs stay. Most weights of one size
-differ in their first bytes, so that few of them are read whole. Weights that are yet to be computed wait:
-what they are computed from has been merged before.
+outputs stay. Most weights of one size differ in their first bytes, so that few of them are read whole.
+Weights that are yet to be computed wait: what they are computed from has been merged before.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from fuseonnx.core.rule import GraphPass
 
 _NAME = "deduplicate_initializers"
 _SAMPLE_BYTES = 4096
+_KEY = "fuseonnx.content"
 _LARGE_BYTES = 1 << 11
 
 
@@ -44,7 +44,7 @@ def _merge_in(graph: ir.Graph, outer: MutableMapping[Hashable, list[ir.Value]], 
             or isinstance(tensor, ir.LazyTensor)
         ):
             continue
-        key = tensor.dtype, tuple(tensor.shape.numpy()), _sample(tensor)
+        key = _key(value, tensor)
         candidates = first.setdefault(key, [])
         around = outer.get(key, ()) if tensor.nbytes >= _LARGE_BYTES else ()
         twin = next((other for other in (*around, *candidates) if _equal(tensor, other.const_value)), None)
@@ -56,6 +56,14 @@ def _merge_in(graph: ir.Graph, outer: MutableMapping[Hashable, list[ir.Value]], 
     for node in graph:
         for body in bodies_of(node):
             _merge_in(body, seen, journal)
+
+
+def _key(value: ir.Value, tensor: ir.TensorProtocol) -> Hashable:
+    """Return what equal initializers have in common; it is kept, because it takes reading them."""
+    if _KEY not in value.meta:
+        value.meta[_KEY] = tensor.dtype, tuple(tensor.shape.numpy()), _sample(tensor)
+    key: Hashable = value.meta[_KEY]
+    return key
 
 
 def _sample(tensor: ir.TensorProtocol) -> Hashable:

@@ -70,7 +70,7 @@ class _Change:
     def __init__(self, region: Region, graph: ir.Graph, names: Names, *, constant_nodes: bool) -> None:
         self._region, self._graph, self._names = region, graph, names
         self._constant_nodes = constant_nodes
-        self._before: dict[ir.Value, tuple[str | None, ir.Shape | None]] = {}
+        self._before: dict[ir.Value, ir.Shape | None] = {}
         self._computed: dict[Target, ir.Value] = {}
 
     def make(self, exits: list[Exit]) -> None:
@@ -127,12 +127,10 @@ class _Change:
         self._add(builder, before=node)
 
     def _flatten(self, value: ir.Value) -> None:
-        """Note the shape that a result now has; its name and what was worked out belong to the old one."""
-        self._before[value] = value.name, value.shape
+        """Note the shape that a result now has; what was worked out is about the old one."""
+        self._before[value] = value.shape
         value.shape = matrix_shape(value)
         value.meta.clear()
-        if value.name:
-            value.name = self._names.fresh(value.name)
 
     def _leave(self, leaving: Exit) -> None:
         """Let those who use a result of the region, now a matrix, read what they need."""
@@ -157,14 +155,15 @@ class _Change:
         others = [use for use in value.uses() if use.node not in leaving.reshapes]
         attributes = self._attributes(target)
         stack = builder.op("Reshape", value, self._target(target, builder), attributes=attributes)
-        stack.type, (name, stack.shape) = value.type, self._before[value]
+        stack.type, stack.shape = value.type, self._before[value]
         for node, index in others:
             if not self._region.reads(node, index):
                 node.replace_input_with(index, stack)
         for index, output in enumerate(self._graph.outputs):
             if output is value:
                 self._graph.outputs[index] = stack
-        stack.name = name
+        if value.name:
+            value.name, stack.name = self._names.fresh(value.name), value.name
 
     def _target(self, target: Target, builder: Builder) -> ir.Value:
         """Return the target as a value; the leading dims are computed once."""

@@ -22,6 +22,11 @@ from tests.random_graphs import random_case
 
 ROOT = Path(__file__).parents[1]
 SHUFFLES = 3
+ORDERED = {
+    "merge_slices_into_split": "merge_slices",  # a Slice of a Slice no longer shares what it reads
+    "lift_constants": "hoist_common_if_nodes",  # which compares initializers, not Constant nodes
+}
+"""Rules that find more if they run in this order: silero_vad has 2 nodes more in the other one."""
 
 
 def channels_last() -> onnx.ModelProto:
@@ -185,10 +190,17 @@ def test_a_second_run_changes_no_byte(model: onnx.ModelProto) -> None:
 def _shuffled(seed: int) -> Iterator[Stage]:
     rng = random.Random(seed)
     for stage in STAGES:
-        yield Stage(stage.name, tuple(rng.sample(stage.steps, len(stage.steps))))
+        steps = rng.sample(stage.steps, len(stage.steps))
+        names = [step.name for step in steps]
+        for before, after in ORDERED.items():
+            first, second = (names.index(name) if name in names else -1 for name in (before, after))
+            if -1 not in (first, second) and first > second:
+                steps[first], steps[second] = steps[second], steps[first]
+                names = [step.name for step in steps]
+        yield Stage(stage.name, tuple(steps))
 
 
-def test_the_order_within_a_stage_does_not_change_the_number_of_nodes(
+def test_any_other_order_within_a_stage_gives_as_few_nodes(
     model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orders = [tuple(_shuffled(seed)) for seed in range(SHUFFLES)]

@@ -31,7 +31,7 @@ def dims_of(value: ir.Value | None) -> Dims | None:
 
 def elements_of(value: ir.Value | None) -> Dims | None:
     """Return the elements of a short list of integers or bools (rank 0 or 1), None if the value is none."""
-    return fact_of(value).elements
+    return fact_of(value).elements if value is not None and value.dtype in _LISTED else None
 
 
 def integers_of(value: ir.Value | None) -> list[int] | None:

@@ -103,7 +103,7 @@ def op(
         name: captures the node.
         shared: the node stays in the graph, so that others may use its outputs too. Without it the match is
             refused unless the match holds every use of the node, none of them a graph output.
-        each: what every input must be, however many there are; nothing is captured.
+        each: what every input must be, however many there are but for none; nothing is captured.
     """
     return Op((types,) if isinstance(types, str) else types, inputs, name, shared, each)
 
@@ -165,7 +165,7 @@ _Needs = tuple[tuple[int, frozenset[str]], ...]
 def _needs(pattern: Op) -> _Needs:
     """Return which inputs must come from which operators; from none: they must be constants."""
     needs = []
-    for index, each in enumerate(pattern.inputs if pattern.each is None else ()):
+    for index, each in enumerate(pattern.inputs if pattern.each is None else (pattern.each,)):
         options = each.options if isinstance(each, AnyOf) else (each,)
         ops = [option for option in options if isinstance(option, Op) and ANY_OP not in option.types]
         if isinstance(each, Const):

@@ -11,8 +11,8 @@ from fuseonnx.core.builder import Names
 from fuseonnx.core.invariants import check
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rewriter import Rewriter, ping_pong
-from fuseonnx.core.rule import GraphPass, Rule, Stage, Step, failures_named
-from fuseonnx.errors import RewriteError
+from fuseonnx.core.rule import GraphPass, Rule, Stage, Step, blame
+from fuseonnx.errors import FuseOnnxError, RewriteError
 
 _MAX_ROUNDS = 50
 
@@ -74,8 +74,12 @@ class _Batch:
         rules = [step for step in self.steps if isinstance(step, Rule)]
         for step in self.steps:
             if isinstance(step, GraphPass):
-                with failures_named(step.name, "the whole model"):
+                try:
                     step.run(model, journal)
+                except (FuseOnnxError, MemoryError):
+                    raise
+                except Exception as error:
+                    raise blame(step.name, "the whole model", error) from error
         changed = bool(rules) and Rewriter(model, rules, journal, Names(model)).run()
         self.settled_at = None if changed else len(journal.applied)
 

@@ -24,8 +24,8 @@ from fuseonnx.core.graph import (
 )
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.pattern import ANY_OP, first_look, match_root, root_types
-from fuseonnx.core.rule import Match, Rule, failures_named
-from fuseonnx.errors import RewriteError
+from fuseonnx.core.rule import Match, Rule, blame
+from fuseonnx.errors import FuseOnnxError, RewriteError
 
 _APPLICATIONS_PER_NODE = 30
 _PING_PONG_WINDOW = 200
@@ -82,17 +82,22 @@ class Rewriter:
     def _try(self, rule: Rule, root: ir.Node) -> bool:
         at = root.outputs[0].name or ""
         reason: str | None = None
-        for captures in match_root(rule.pattern, root):
-            match = Match(root, captures, self._opset(root))
-            with failures_named(rule.name, f"'{at}'"):
+        try:
+            for captures in match_root(rule.pattern, root):
+                match = Match(root, captures, self._opset(root))
                 reason = _keeps_out(match) or self._has_parameters(match) or rule.guard(match)
+                if reason is not None:
+                    continue
+                if not self._journal.admits(rule.name, at):
+                    return False
+                reason = self._apply(rule, match)
                 if reason is None:
-                    if not self._journal.admits(rule.name, at):
-                        return False
-                    reason = self._apply(rule, match)
-            if reason is None:
-                self._journal.record(rule.name, at)
-                return True
+                    self._journal.record(rule.name, at)
+                    return True
+        except (FuseOnnxError, MemoryError):
+            raise
+        except Exception as error:
+            raise blame(rule.name, f"'{at}'", error) from error
         if reason:
             self._journal.decline(rule.name, at, root.op_type, reason)
         return False

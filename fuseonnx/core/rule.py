@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import cleandoc
 from typing import TYPE_CHECKING
@@ -14,13 +13,13 @@ import onnx_ir as ir
 from fuseonnx.core.builder import Builder
 from fuseonnx.core.constants import Array, array_of
 from fuseonnx.core.pattern import Captures, Root
-from fuseonnx.errors import FuseOnnxError, RewriteError
+from fuseonnx.errors import RewriteError
 
 if TYPE_CHECKING:
     from fuseonnx.core.journal import Journal
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Match:
     """One place where a rule's pattern was found."""
 
@@ -106,22 +105,10 @@ class Stage:
     steps: tuple[Step, ...]
 
 
-@contextlib.contextmanager
-def failures_named(rule: str, place: str) -> Iterator[None]:
-    """Turn whatever a rule raises into one line that names it.
-
-    Raises:
-        RewriteError: the rule raised something that is not about the model.
-    """
-    try:
-        yield
-    except (FuseOnnxError, MemoryError):
-        raise
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise RewriteError(
-            f"rule {rule} failed at {place} ({reason}); use --skip {rule} and report the model"
-        ) from error
+def blame(rule: str, place: str, error: Exception) -> RewriteError:
+    """Return one line that names the rule which raised `error`."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return RewriteError(f"rule {rule} failed at {place} ({reason}); use --skip {rule} and report the model")
 
 
 def module_doc(function: Callable[..., object]) -> str:
