@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,30 +87,36 @@ def cook_verified(
     Raises:
         RewriteError: the artifact is wrong even without any rewrite.
     """
-    denied: set[Application] = set()
     rolled_back: list[RolledBack] = []
     while True:
-        attempt = cook(recipe, Journal(denied=frozenset(denied)), on_progress)
+        attempt = cook(recipe, _journal_without(rolled_back), on_progress)
         on_progress("verify")
         verification = _judged(attempt, verifier)
         if verification.status != "failed":
             return attempt, verification, tuple(rolled_back)
         attempt.draft.discard()
         on_progress("find the wrong rewrite")
-        guilty = _guilty(recipe, verifier, frozenset(denied), attempt.journal.applied)
+        guilty = _guilty(recipe, verifier, rolled_back, attempt.journal.applied)
         if guilty is None:
             raise RewriteError(
                 f"{recipe.source}: the answers differ even without any rewrite ({verification.reason}); "
                 "give real data with --inputs, or use --no-verify"
             )
         rolled_back.append(RolledBack(guilty.rule, guilty.at, verification.reason))
-        denied.add(guilty)
-        if sum(back.rule == guilty.rule for back in rolled_back) >= _MAX_ROLLBACKS_PER_RULE:
-            denied.update(each for each in attempt.journal.applied if each.rule == guilty.rule)
+
+
+def _journal_without(rolled_back: Sequence[RolledBack], limit: int | None = None) -> Journal:
+    """Return a journal that admits nothing that was wrong, and of a rule that often was, nothing at all."""
+    counts = Counter(each.rule for each in rolled_back)
+    return Journal(
+        limit,
+        denied=frozenset(Application(each.rule, each.at) for each in rolled_back),
+        banned=frozenset(rule for rule, count in counts.items() if count >= _MAX_ROLLBACKS_PER_RULE),
+    )
 
 
 def _guilty(
-    recipe: Recipe, verifier: Verifier, denied: frozenset[Application], applied: Sequence[Application]
+    recipe: Recipe, verifier: Verifier, rolled_back: Sequence[RolledBack], applied: Sequence[Application]
 ) -> Application | None:
     """Return the first application after which the answers differ, or None if they do before any.
 
@@ -118,7 +125,7 @@ def _guilty(
     passes, fails = -1, len(applied)
     while fails - passes > 1:
         limit = (passes + fails) // 2
-        attempt = cook(recipe, Journal(limit=limit, denied=denied))
+        attempt = cook(recipe, _journal_without(rolled_back, limit))
         failed = _judged(attempt, verifier).status == "failed"
         attempt.draft.discard()
         passes, fails = (passes, limit) if failed else (limit, fails)

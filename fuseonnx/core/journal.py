@@ -35,17 +35,19 @@ class Journal:
     Attributes:
         limit: how many applications may happen; None is no limit.
         denied: applications that may not happen.
+        banned: rules of which no application may happen.
     """
 
     limit: int | None = None
     denied: frozenset[Application] = frozenset()
+    banned: frozenset[str] = frozenset()
     applied: list[Application] = field(default_factory=list)
     declined: dict[Application, Decline] = field(default_factory=dict)
 
     def admits(self, rule: str, at: str) -> bool:
         """Whether this application may happen."""
         full = self.limit is not None and len(self.applied) >= self.limit
-        return not full and Application(rule, at) not in self.denied
+        return not full and rule not in self.banned and Application(rule, at) not in self.denied
 
     def record(self, rule: str, at: str) -> None:
         """Note that an application happened."""
