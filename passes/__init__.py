@@ -12,6 +12,7 @@ from fuseonnx.passes import (
     eliminate_identity,
     eliminate_impossible_branch,
     eliminate_monotone_before_argmax,
+    eliminate_nan_guard,
     eliminate_noop_arithmetic,
     eliminate_noop_cast,
     eliminate_noop_concat,
@@ -63,6 +64,7 @@ from fuseonnx.passes import (
     fold_where_of_dims,
     fuse_batch_normalization,
     fuse_einsum,
+    fuse_gather,
     fuse_gelu,
     fuse_hard_sigmoid,
     fuse_hard_swish,
@@ -80,6 +82,7 @@ from fuseonnx.passes import (
     fuse_transposed_matmul,
     hoist_common_if_nodes,
     inline_constant_if,
+    inline_functions,
     lift_constants,
     merge_added_branches,
     merge_casts,
@@ -108,6 +111,7 @@ from fuseonnx.passes import (
     remove_unused_initializers,
     sink_transposes,
     swap_negated_if,
+    unroll_loops,
 )
 
 STAGES: tuple[Stage, ...] = (
@@ -115,7 +119,9 @@ STAGES: tuple[Stage, ...] = (
         "simplify",
         (
             remove_dead_nodes.RULE,
+            inline_functions.RULE,
             lift_constants.RULE,
+            unroll_loops.RULE,
             inline_constant_if.RULE,
             fold_static_shape.RULE,
             fold_static_dims.RULE,
@@ -194,6 +200,7 @@ STAGES: tuple[Stage, ...] = (
             fold_affine_into_normalization.RULE,
             merge_reshape_into_reduce.RULE,
             fuse_einsum.RULE,
+            eliminate_nan_guard.RULE,
         ),
     ),
     Stage(
@@ -239,6 +246,7 @@ STAGES: tuple[Stage, ...] = (
         "finish",
         (
             merge_leading_axes.RULE,
+            fuse_gather.RULE,
             fuse_matmul_add.RULE,
             fuse_batch_normalization.RULE,
             fold_sum_into_gemm.RULE,

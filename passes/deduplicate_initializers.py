@@ -46,7 +46,7 @@ def _merge_in(graph: ir.Graph, outer: MutableMapping[Hashable, list[ir.Value]], 
             continue
         key = _key(value, tensor)
         candidates = first.setdefault(key, [])
-        around = outer.get(key, ()) if tensor.nbytes >= _LARGE_BYTES else ()
+        around = outer.get(key, ()) if outer and tensor.nbytes >= _LARGE_BYTES else ()
         twin = next((other for other in (*around, *candidates) if _equal(tensor, other.const_value)), None)
         if twin is None:
             candidates.append(value)

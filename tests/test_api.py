@@ -219,17 +219,17 @@ def test_extra_rules_of_each_kind() -> None:
     nodes = [helper.make_node(each, [names[i]], [names[i + 1]]) for i, each in enumerate(ops)]
     model = make_model(nodes, {"x": ["n", 3]}, ["y"])
     rule = Rule(
-        "max_relu",
+        "relu_to_prelu",
         op("Relu", var("x")),
-        lambda m, new: new.op("Max", m["x"], new.const(np.zeros(1, np.float32))),
+        lambda m, new: new.op("PRelu", m["x"], new.const(np.zeros(1, np.float32))),
     )
     result = fuseonnx.optimize(model, extra_rules=[rule, GraphPass("double_neg", run), surgeon])
     assert result.report.rolled_back == ()
-    assert {"max_relu": 1, "double_neg": 2, "surgeon": 1}.items() <= {
+    assert {"relu_to_prelu": 1, "double_neg": 2, "surgeon": 1}.items() <= {
         use.name: use.fired for use in result.report.rules
     }.items()
     assert isinstance(result.model, onnx.ModelProto)
-    assert [node.op_type for node in result.model.graph.node] == ["Abs", "Max"]
+    assert [node.op_type for node in result.model.graph.node] == ["Abs", "PRelu"]
     assert_same_answers(model, result.model)
 
 

@@ -129,7 +129,7 @@ def _derived(value: ir.Value, dims: Known | None, node: ir.Node | None) -> Fact:
     elements = None
     if node is not None:
         site, output = Site(node, [fact_of(each) for each in node.inputs]), value.index() or 0
-        with contextlib.suppress(LookupError, ValueError, ArithmeticError):  # the node is wrong in itself
+        with contextlib.suppress(LookupError, ValueError, ArithmeticError, TypeError):  # the node is wrong
             if dims is None or None in dims:
                 dims = _merged(dims, dims_made(site, output))
             length = _length(value, dims)

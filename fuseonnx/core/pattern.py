@@ -140,14 +140,16 @@ def first_look(pattern: Root, op_type: str) -> Callable[[ir.Node], bool]:
     """Return a quick test: False only for nodes of type `op_type` at which `pattern` cannot match."""
     options = pattern.options if isinstance(pattern, AnyOf) else (pattern,)
     needs = [_needs(each) for each in options if isinstance(each, Op) and {op_type, ANY_OP} & {*each.types}]
+    if () in needs:
+        return lambda _node: True
     swaps = op_type in COMMUTATIVE
 
     def look(node: ir.Node) -> bool:
         inputs = node.inputs
-        return any(
-            _are_met(need, inputs) or (swaps and len(inputs) == 2 and _are_met(need, inputs[::-1]))
-            for need in needs
-        )
+        for need in needs:
+            if _are_met(need, inputs) or (swaps and len(inputs) == 2 and _are_met(need, inputs[::-1])):
+                return True
+        return False
 
     return look
 
