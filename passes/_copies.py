@@ -13,6 +13,12 @@ from fuseonnx.io.load import DECLARED
 from fuseonnx.passes._ifs import stand_in
 
 
+def version_of(imports: Mapping[str, int], domain: str) -> int | None:
+    """Return the imported version of a domain, None if it is not imported."""
+    spellings = ("", "ai.onnx") if domain in ("", "ai.onnx") else (domain,)
+    return next((imports[each] for each in spellings if each in imports), None)
+
+
 def may_copy(graph: ir.Graph) -> bool:
     """Whether each body in `graph` passes out only what is defined inside of `graph`."""
     inside = set(graphs_in(graph))
@@ -68,9 +74,9 @@ def splice(node: ir.Node, nodes: Sequence[ir.Node], results: Sequence[ir.Value |
         each.metadata_props.update({**node.metadata_props, **each.metadata_props})
         each.doc_string = each.doc_string or node.doc_string
     graph.insert_before(node, nodes)
-    nameless: set[ir.Value | None] = {output for each in nodes for output in each.outputs}
+    nameless = {output for each in nodes for output in each.outputs}
     for old, new in zip(node.outputs, results, strict=False):
-        if new in nameless:
+        if new is not None and new in nameless:
             nameless.remove(new)
             stand_in(new, old)
         elif old.uses() or old.is_graph_output():

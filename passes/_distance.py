@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import onnx_ir as ir
@@ -129,10 +130,12 @@ def _computed(plans: Sequence[Sequence[Edit]], changes: Sequence[Change]) -> dic
             like = old if old is not None else node.inputs[1]
             assert like is not None
             if (node, slot) not in exact:
-                exact[node, slot] = np.zeros(()) if old is None else array_of(old).astype(np.float64)
+                array = np.zeros(()) if old is None else array_of(old)
+                # A product with the float64 scale is float64 anyway, and large weights need not be widened.
+                exact[node, slot] = cast("Vector", array) if change.is_scale else array.astype(np.float64)
             exact[node, slot] = compute(exact[node, slot])
-            cast = cast_weights if change.is_scale else cast_finite
-            new[node, slot] = cast(exact[node, slot], constant_tensor(like).dtype.numpy())
+            narrow = cast_weights if change.is_scale else cast_finite
+            new[node, slot] = narrow(exact[node, slot], constant_tensor(like).dtype.numpy())
     return new
 
 

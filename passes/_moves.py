@@ -1,20 +1,19 @@
 """Shared by fuse_gather: operators that only move elements about, and where all of them end up.
 
-Axis 0 stays where it is, so each row of it is moved alike and one block of rows stands for all; and so does the
-last axis, so that numbers which lie side by side move together.
+Axis 0 stays where it is, so each row of it is moved alike, and one block of rows stands for all. So does the
+last axis: numbers which lie side by side move together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
 from fuseonnx.core.constants import is_const
-from fuseonnx.passes._chains import integers
 from fuseonnx.passes._dims import known_dims
 from fuseonnx.passes.merge_slices import read_cuts
 
@@ -24,8 +23,8 @@ Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 class Moved(NamedTuple):
     """Where the elements come from.
 
-    Each block of the source is `size` runs of `run` elements that lie side by side, and each block of the result
-    is, in order, its runs number `indices`.
+    Each block of the source is `size` runs of `run` elements that lie side by side, and each block of the
+    result is, in order, its runs number `indices`.
     """
 
     indices: Indices
@@ -33,9 +32,8 @@ class Moved(NamedTuple):
     run: int
 
 
-def moved(nodes: Iterable[ir.Node], source: ir.Value, result: ir.Value) -> Moved | None:
-    """Follow the elements from `source` to `result` through moving nodes, in the order of the graph."""
-    nodes = list(nodes)
+def moved(nodes: Sequence[ir.Node], source: ir.Value, result: ir.Value) -> Moved | None:
+    """Follow the elements from `source` to `result` through moving nodes, each after what it reads."""
     values = [source, *(output for node in nodes for output in node.outputs)]
     shapes = {value: inner_dims(value) for value in values}
     if None in shapes.values():
@@ -44,11 +42,11 @@ def moved(nodes: Iterable[ir.Node], source: ir.Value, result: ir.Value) -> Moved
     unit = math.gcd(*(shape[-1] for shape in dims.values()))
     for shape in dims.values():
         shape[-1] //= unit
-    first = math.prod(dims[source])
-    block = math.lcm(*(math.prod(shape) for shape in dims.values()))
-    if block > _MAX_INDICES:
+    reshaped = [node.outputs[0] for node in nodes if node.op_type == "Reshape"]
+    block = math.lcm(*(math.prod(dims[value]) for value in (source, *reshaped)))
+    if block > MAX_INDICES:
         return None
-    rows = {source: np.arange(block, dtype=np.int64).reshape(block // first, *dims[source])}
+    rows = {source: np.arange(block, dtype=np.int64).reshape(-1, *dims[source])}
     for node in nodes:
         if not _move(node, rows, dims):
             return None
@@ -80,20 +78,23 @@ def may_move(node: ir.Node) -> bool:
         cuts = read_cuts(node, len(dims))
         return cuts is not None and not {0, len(dims) - 1} & {*cuts}
     axis = _axis(node, len(dims))
-    return axis is not None and axis > 0 and (node.op_type == "Concat" or axis < len(dims) - 1)
+    return axis > 0 and (node.op_type == "Concat" or axis < len(dims) - 1)
 
+
+MAX_INDICES = 1 << 14
+"""More would grow the file by over 128 KiB."""
 
 _MOVES = frozenset({"Reshape", "Transpose", "Slice", "Split", "Concat"})
-_MAX_INDICES = 1 << 16
 
 
 def _keeps_ends(perm: list[int]) -> bool:
     return perm[0] == 0 and perm[-1] == len(perm) - 1
 
 
-def _axis(node: ir.Node, rank: int) -> int | None:
+def _axis(node: ir.Node, rank: int) -> int:
+    """Return the axis of a Split or Concat, counted from the front; 0 if it is not known."""
     axis = node.attributes.get("axis")
-    return None if axis is not None and axis.is_ref() else (axis.as_int() if axis else 0) % rank
+    return 0 if axis is None or axis.is_ref() else axis.as_int() % rank
 
 
 def _move(node: ir.Node, rows: dict[ir.Value, Indices], dims: dict[ir.Value, list[int]]) -> bool:

@@ -3,12 +3,12 @@
 x ─ Reshape ─ Split ═ Concat ─ Split ═ Concat ─ Reshape   ⇒   x ─ Reshape ─ Gather ─ Reshape
 x ─ Split ═ Concat                                        ⇒   x ─ Gather
 
-So for whatever of Reshape, Transpose, Slice, Split and Concat leads from one value to one value, joins anything,
-leaves the first axis in its place and moves runs of at least 128 bytes: the rolls and the merged patches of Swin.
-Nobody else uses what lies in between, and all dims but the first are known.
+So for whatever of Reshape, Transpose, Slice, Split and Concat leads from one value to one value, joins
+anything, leaves the first axis in its place and moves runs of at least 128 bytes: the rolls and the merged
+patches of Swin. Nobody else uses what lies in between, and all dims but the first are known.
 
-On onnxruntime's CPU the rolled windows of Swin take 0.36 to 0.45 of the time, its merged patches 0.49 to 0.64, a
-single roll 0.43 to 0.85; runs of 4 numbers would take up to 2.8 times as long.
+On onnxruntime's CPU the rolled windows of Swin take 0.36 to 0.45 of the time, its merged patches 0.49 to 0.64,
+a single roll 0.43 to 0.85; runs of 4 numbers would take up to 2.8 times as long.
 """
 
 from __future__ import annotations
@@ -26,20 +26,19 @@ from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
 from fuseonnx.passes._chains import int64s
 from fuseonnx.passes._dims import known_dims
-from fuseonnx.passes._moves import Moved, inner_dims, may_move, moved
+from fuseonnx.passes._moves import MAX_INDICES, Moved, inner_dims, may_move, moved
 from fuseonnx.passes._sameness import replace_value
 
 _NAME = "fuse_gather"
 _MIN_RUN_BYTES = 128
-_MAX_INDICES = 1 << 14
-"""More would grow the file by over 128 KiB."""
 _TARGET_IS_INPUT = 5
+_ONE_INPUT = ("Reshape", "Transpose")
 
 
 class _Plan(NamedTuple):
     """What leads from `source` to `result`, and where the runs come from.
 
-    `axis` of the source is the one that the runs follow each other along, None if it takes a Reshape to have one.
+    `axis` of the source is the one along which the runs lie, None if it takes a Reshape to have one.
     """
 
     nodes: tuple[ir.Node, ...]
@@ -143,7 +142,7 @@ def _plan(nodes: tuple[ir.Node, ...], source: ir.Value, result: ir.Value) -> _Pl
     if source.dtype is None or source.dtype is ir.DataType.STRING or is_const(source):
         return None
     found = moved(nodes, source, result)
-    if found is None or found.indices.size > _MAX_INDICES or found.indices.size == 1:
+    if found is None or found.indices.size > MAX_INDICES or found.indices.size == 1:
         return None
     if found.run * source.dtype.bitwidth < 8 * _MIN_RUN_BYTES:
         return None

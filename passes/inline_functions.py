@@ -3,9 +3,9 @@
     f(x) = Relu(Neg(x)),  y = f(x)   ⇒   y = Relu(Neg(x))
 
 A function that is called once always goes in; one that is called more often only if all of its calls, with
-what they call in turn, come to no more than 4,096 nodes: a transformer of 40 layers, written out. What nothing
-calls any more is removed with the dead nodes. onnxruntime inlines every function when it loads a model, so the
-answers and the time stay; but the other rewrites get to know what goes into the nodes of each call.
+what they call in turn, come to no more than 4,096 nodes: a transformer of 40 layers, written out. What
+nothing calls any more is removed with the dead nodes. onnxruntime inlines every function when it loads a
+model, so the time stays; but the other rewrites get to know what goes into the nodes of each call.
 
 Keeps out of a function that calls itself or is written for another opset than the model.
 """
@@ -20,7 +20,7 @@ from fuseonnx.core.builder import Names
 from fuseonnx.core.graph import nodes_in
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
-from fuseonnx.passes._copies import copy_of, may_copy, splice, take_out
+from fuseonnx.passes._copies import copy_of, may_copy, splice, take_out, version_of
 
 _NAME = "inline_functions"
 _MAX_NODES = 4096
@@ -82,8 +82,8 @@ def _too_much(size: int | None, calls: int) -> str | None:
 def _misfit(call: ir.Node, function: ir.Function, model: ir.Model) -> str | None:
     """Return why the nodes of a function cannot stand in the place of a call."""
     for domain in _domains(function, model):
-        versions = [imports.get(domain) for imports in (function.opset_imports, model.opset_imports)]
-        if None not in versions and versions[0] != versions[1]:
+        version = version_of(model.opset_imports, domain)
+        if version not in (None, version_of(function.opset_imports, domain)):
             return f"the function is written for another version of the domain '{domain or 'ai.onnx'}'"
     if any(each.type in _GRAPHS for each in (*call.attributes.values(), *function.attributes.values())):
         return "an attribute of the call is a graph"
@@ -112,7 +112,8 @@ def _inline(call: ir.Node, function: ir.Function, model: ir.Model, names: Names)
     defaults = {name: each for name, each in function.attributes.items() if each.value is not None}
     _set_parameters(copy, {**defaults, **call.attributes})
     for domain, version in function.opset_imports.items():
-        model.opset_imports.setdefault(domain, version)
+        if version_of(model.opset_imports, domain) is None:
+            model.opset_imports[domain] = version
     given = [*call.inputs, *(None,) * (len(copy.inputs) - len(call.inputs))]
     splice(call, *take_out(copy, given))
 

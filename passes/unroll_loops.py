@@ -3,8 +3,8 @@
     Loop(2, true, x, body: s ↦ Tanh(s))              ⇒   Tanh(Tanh(x))
     Loop(2, true, x, body: s ↦ Tanh(s), stacking s)   ⇒   and Concat(Unsqueeze(x), Unsqueeze(Tanh(x)))
 
-No trips leave the initial values, and one trip is the body itself. More are written out up to 64 nodes in all:
-that is faster at any length, as onnxruntime need not begin each trip, but the file grows with every trip.
+No trips leave the initial values, and one trip is the body itself. More are written out up to 64 nodes in
+all: that is faster at any length, as onnxruntime need not begin each trip, but the file grows with each.
 
 Keeps out of a Loop that ends when its values say so, of stacked results without trips, and, for more than one
 trip, of random operators, which would begin anew with their seed.
@@ -24,7 +24,7 @@ from fuseonnx.core.constants import array_of, is_const
 from fuseonnx.core.graph import bodies_of, nodes_in, remove_if_dead, takes_initializers, top_graphs
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
-from fuseonnx.passes._copies import copy_of, may_copy, splice, take_out
+from fuseonnx.passes._copies import copy_of, may_copy, splice, take_out, version_of
 from fuseonnx.passes._ifs import producer
 
 _NAME = "unroll_loops"
@@ -64,7 +64,7 @@ def _try(loop: ir.Node, top: ir.Graph, model: ir.Model, journal: Journal, names:
     if reason is not None:
         journal.decline(_NAME, at, loop.op_type, reason)
     elif journal.admits(_NAME, at):
-        _unroll(loop, body, trips, top.opset_imports.get("", 1), names)
+        _unroll(loop, body, trips, version_of(top.opset_imports, "") or 1, names)
         journal.record(_NAME, at)
 
 
