@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 import onnx_ir as ir
@@ -19,6 +18,7 @@ from fuseonnx.passes._affine import Vector, batch_norm_affine, cast_finite, cast
 from fuseonnx.passes._change import Change, Edit, input_of, is_idiom, is_inference
 from fuseonnx.passes._dims import keeps_shape
 from fuseonnx.passes._downstream import downstream
+from fuseonnx.passes._late import Late, scaled_late
 from fuseonnx.passes._upstream import upstream
 
 _BROADCASTING_OPSET = 7
@@ -116,35 +116,45 @@ def _are_apart(edits: Sequence[Edit]) -> bool:
     return len({(edit.node, edit.slot) for edit in edits}) == len(edits)
 
 
-def _computed(plans: Sequence[Sequence[Edit]], changes: Sequence[Change]) -> dict[tuple[ir.Node, int], Array]:
+def _computed(
+    plans: Sequence[Sequence[Edit]], changes: Sequence[Change]
+) -> dict[tuple[ir.Node, int], Array | Late]:
     """Return the new constants by their places.
 
     Raises:
         Refused: a new constant does not fit its dtype.
     """
     exact: dict[tuple[ir.Node, int], Vector] = {}
-    new: dict[tuple[ir.Node, int], Array] = {}
+    new: dict[tuple[ir.Node, int], Array | Late] = {}
     for plan, change in zip(plans, changes, strict=True):
         for node, slot, compute in plan:
-            old = input_of(node, slot)
+            old, place = input_of(node, slot), (node, slot)
+            if (
+                old is not None
+                and change.is_scale
+                and (late := scaled_late(old, change, compute)) is not None
+            ):
+                new[place] = late
+                continue
             like = old if old is not None else node.inputs[1]
             assert like is not None
-            if (node, slot) not in exact:
-                array = np.zeros(()) if old is None else array_of(old)
-                # A product with the float64 scale is float64 anyway, and large weights need not be widened.
-                exact[node, slot] = cast("Vector", array) if change.is_scale else array.astype(np.float64)
-            exact[node, slot] = compute(exact[node, slot])
+            if place not in exact:
+                exact[place] = np.zeros(()) if old is None else array_of(old).astype(np.float64)
+            exact[place] = compute(exact[place])
             narrow = cast_weights if change.is_scale else cast_finite
-            new[node, slot] = narrow(exact[node, slot], constant_tensor(like).dtype.numpy())
+            new[place] = narrow(exact[place], constant_tensor(like).dtype.numpy())
     return new
 
 
-def _set(node: ir.Node, slot: int, array: Array, names: Names) -> None:
+def _set(node: ir.Node, slot: int, data: Array | Late, names: Names) -> None:
     old = input_of(node, slot)
     base = (old.name if old is not None else None) or f"{node.outputs[0].name}/constant"
     name = names.fresh(base if old is None else f"{base}_folded".replace("_folded_folded", "_folded"))
-    tensor = ir.Tensor(contiguous(array), name=name)
+    tensor = data.tensor if isinstance(data, Late) else ir.Tensor(contiguous(data), name=name)
+    tensor.name = name
     value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=tensor.shape)
+    if isinstance(data, Late):
+        data.remember(value)
     assert isinstance(node.graph, ir.Graph)
     node.graph.register_initializer(value)
     if slot >= len(node.inputs):

@@ -105,20 +105,19 @@ def _keeps_out(loop: ir.Node, body: ir.Graph, trips: int) -> str | None:
 def _unroll(loop: ir.Node, body: ir.Graph, trips: int, opset: int, names: Names) -> None:
     _compute_results(body)
     _move_initializers(body, _around(loop), names)
-    count, nodes, rows = len(loop.inputs) - 2, list[ir.Node](), []
-    states: Sequence[ir.Value | None] = loop.inputs[2:]
-    constants: list[ir.Node] = []
+    start = _constant(np.bool_(True), body.inputs[1], loop, names)
+    nodes, constants, rows = [start], [start], []
+    carried = [loop.inputs[1] or start.outputs[0], *loop.inputs[2:]]
     for trip in range(trips):
         number = _constant(np.int64(trip), body.inputs[0], loop, names)
-        go_on = _constant(np.bool_(True), body.inputs[1], loop, names)
-        taken, results = take_out(copy_of(body, names), [number.outputs[0], go_on.outputs[0], *states])
-        constants += [number, go_on]
-        nodes += [number, go_on, *taken]
-        states = results[1 : 1 + count]
-        rows.append(results[1 + count :])
+        taken, results = take_out(copy_of(body, names), [number.outputs[0], *carried])
+        constants.append(number)
+        nodes += [number, *taken]
+        rows.append(results[len(carried) :])
+        carried = results[: len(carried)]
     stacks = [_stack(values, opset, loop, names) for values in zip(*rows, strict=True)]
     nodes += [node for stack in stacks for node in stack]
-    splice(loop, nodes, [*states, *(stack[-1].outputs[0] for stack in stacks)])
+    splice(loop, nodes, [*carried[1:], *(stack[-1].outputs[0] for stack in stacks)])
     for constant in constants:
         remove_if_dead(constant, {})
 

@@ -313,7 +313,8 @@ _SAME = (
     *("GroupNormalization", "Hardmax", "HardSigmoid", "HardSwish", "Identity"),
     *("InstanceNormalization", "IsInf", "IsNaN", "LayerNormalization", "LeakyRelu", "Log"),
     *("LogSoftmax", "LpNormalization", "LRN", "Mish", "Neg", "Not", "QuantizeLinear", "Reciprocal"),
-    *("Relu", "RMSNormalization", "Round", "ScatterElements", "ScatterND", "Selu", "Shrink"),
+    *("Relu", "RMSNormalization", "RotaryEmbedding", "Round", "ScatterElements", "ScatterND", "Selu"),
+    "Shrink",
     *("Sigmoid", "Sign", "Sin", "Sinh", "Softmax", "Softplus", "Softsign", "Sqrt", "Tan", "Tanh"),
     *("ThresholdedRelu", "Trilu"),
 )

@@ -57,6 +57,7 @@ def attention(
     constants = {
         **weights(**(changed or {})),
         "visible": np.ones((4, 4), bool) if visible is None else visible,
+        **{name: np.array(target) for name, target in TARGETS.items()},
     }
     used = {name for each in nodes for name in each.input}
     return make_model(
@@ -110,10 +111,10 @@ def test_drops_every_guard_of_a_stack() -> None:
         node("Mul", "y y", "squares"),
         node("Sigmoid", "squares", "gates"),
         node("Mul", "gates y", "gated"),
+        node("Reshape", "gated rows", "flat"),
         node("Gemm", "flat wv beta", "fed"),
         node("Reshape", "fed back", "e2"),
     ]
-    between.insert(3, node("Reshape", "gated rows", "flat"))
     assert_drops(attention([*ATTENTION, *between, *second], outputs=["y2"]), times=2)
 
 
