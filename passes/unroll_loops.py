@@ -70,6 +70,8 @@ def _try(loop: ir.Node, top: ir.Graph, model: ir.Model, journal: Journal, names:
 
 def _trips(loop: ir.Node, body: ir.Graph) -> int | None:
     """Return how often the body of a Loop runs, None if that is not known."""
+    if len(loop.inputs) < 2:
+        return None
     most, start = loop.inputs[:2]
     if start is not None and is_const(start) and not array_of(start).item():
         return 0

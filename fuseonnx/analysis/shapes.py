@@ -34,12 +34,14 @@ def annotate(model: ir.Model) -> bool:
 
     What the file declares for the values inside the graph is not believed, because it is often stale: only
     graph inputs, initializers and the outputs of operators that onnx does not know count. Dims without a
-    proper name (Paddle's `?`, onnx's own `unk__1`) are unrelated unknowns.
+    proper name (Paddle's `?`, onnx's own `unk__1`) are unrelated unknowns. The first time, symbols wait: they
+    tell more, of fewer nodes, once constants are computed.
 
     Returns:
-        Whether more is known than before.
+        Whether more is known than before, or may be the next time.
     """
-    if _IS_ANNOTATED not in model.meta:
+    is_first = _IS_ANNOTATED not in model.meta
+    if is_first:
         _forget_declared_shapes(model)
         model.meta[_IS_ANNOTATED] = True
     _note_ranks(model)
@@ -47,6 +49,8 @@ def annotate(model: ir.Model) -> bool:
     with contextlib.suppress(onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         inferred = onnx.shape_inference.infer_shapes(_proto_to_infer(model), data_prop=True)
         learned = _annotate_graph(model.graph, inferred.graph)
+    if is_first:
+        return True
     for graph in all_graphs(model):
         learned |= note(graph)
     return learned

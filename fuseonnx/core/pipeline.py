@@ -38,8 +38,7 @@ def run(
         RewriteError: the steps do not come to rest, or one of them broke the graph.
     """
     on_stage("analyse")
-    analyse(model)
-    analysed_at = len(journal.applied)
+    analysed_at = None if analyse(model) else len(journal.applied)
     plan = [(stage.name, _batches(stage.steps)) for stage in stages]
     for _ in range(_MAX_ROUNDS):
         at_start = len(journal.applied)
