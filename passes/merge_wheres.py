@@ -12,6 +12,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from fuseonnx.analysis.shapes import static_shape
+from fuseonnx.analysis.symbolic import dims_of
 from fuseonnx.core.builder import Builder
 from fuseonnx.core.pattern import any_of, op, var
 from fuseonnx.core.rule import Match, Rule
@@ -24,8 +25,7 @@ def guard(m: Match) -> str | None:
     """Keep out of what is dropped if its shape counts."""
     if m.get("dropped") is None:
         return None
-    dropped = static_shape(m["dropped"])
-    if dropped is not None and any(keeps_shape(m[each], dropped) for each in ("c", "x", "z")):
+    if any(_covers(m[each], m["dropped"]) for each in ("c", "x", "z")):
         return None
     return "what is dropped may broadcast the result"
 
@@ -33,6 +33,15 @@ def guard(m: Match) -> str | None:
 def replace(m: Match, new: Builder) -> ir.Value:
     """Choose between what is left."""
     return new.op("Where", m["c"], m["x"], m["z"])
+
+
+def _covers(value: ir.Value, dropped: ir.Value) -> bool:
+    """Whether broadcasting a value with the dropped one surely gives the shape of the value."""
+    dims = static_shape(dropped)
+    if dims is not None:
+        return keeps_shape(value, dims)
+    shape = dims_of(value)
+    return shape is not None and shape == dims_of(dropped)
 
 
 RULE = Rule(

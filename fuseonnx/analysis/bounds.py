@@ -6,7 +6,7 @@ inputs, and what is computed from them, have none. Beyond interval arithmetic th
     y = x · w             |y| ≤ K · max |x| · max |w|, K the length of the sum
     y = Softmax(x) · v    |y| ≤ max |v|, as the weights of each row add up to 1
     LayerNormalization    |y| ≤ √C · max |γ| + max |β|, as |x - mean| ≤ √C · standard deviation (C elements)
-    RMSNormalization      |y| ≤ √C · max |γ|
+    RMSNormalization      |y| ≤ √C · max |γ|, also where x / √(mean x² + ε) is spelled out
 
 with x of a normalization so small that the sum of its squares does not overflow; that its variance does not
 vanish by rounding is taken for granted. Each range is widened by more than its computation may round, and one
@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
+from fuseonnx.analysis.symbolic import integers_of
 from fuseonnx.core.constants import Array, constant_tensor, data_of, is_const
 
 _INTEGERS = frozenset({ir.DataType.INT32, ir.DataType.INT64, ir.DataType.UINT8, ir.DataType.INT8})
@@ -151,11 +152,11 @@ def _symmetric(magnitude: float) -> Range:
     return Range(-magnitude, magnitude)
 
 
-def _among(inputs: slice, *others: float) -> _Rule:
-    """A rule for operators each of whose results is in the range of some inputs, or among `others`."""
+def _among(inputs: slice) -> _Rule:
+    """A rule for operators each of whose results is in the range of some inputs."""
 
     def rule(node: ir.Node, read: _Read) -> Range:
-        bounds = [*others, *(bound for value in node.inputs[inputs] for bound in read(value))]
+        bounds = [bound for value in node.inputs[inputs] for bound in read(value)]
         return Range(min(bounds), max(bounds))
 
     return rule
@@ -186,13 +187,28 @@ def _not_beyond_input(node: ir.Node, read: _Read) -> Range:
     return _symmetric(read(node.inputs[0]).magnitude)
 
 
+def _relu(node: ir.Node, read: _Read) -> Range:
+    low, high = read(node.inputs[0])
+    return Range(max(0.0, low), max(0.0, high))
+
+
 def _quotient(x: float, y: float) -> float:
     if abs(y) < _SMALLEST_DIVISOR:
         raise _UnknownError
     return x / y
 
 
+def _multiply(node: ir.Node, read: _Read) -> Range:
+    for x, other in (node.inputs, reversed(node.inputs)):
+        reciprocal = _made_by("Reciprocal", other)
+        if reciprocal is not None and _is_root_mean_square(reciprocal.inputs[0], x):
+            return _symmetric(_normalized(x, -1, read))
+    return _at_corners(lambda a, b: a * b)(node, read)
+
+
 def _divide(node: ir.Node, read: _Read) -> Range:
+    if _is_root_mean_square(node.inputs[1], node.inputs[0]):
+        return _symmetric(_normalized(node.inputs[0], -1, read))
     divisor = read(node.inputs[1])
     if divisor.low <= 0 <= divisor.high:
         raise _UnknownError
@@ -260,18 +276,49 @@ def _terms(node: ir.Node, *axes: int) -> float:
 
 
 def _normalization(node: ir.Node, read: _Read) -> Range:
-    x, scale, *shift = (read(value) for value in node.inputs)
-    data = node.inputs[0]
-    dims = (
-        [] if data is None or data.shape is None else data.shape[node.attributes.get_int("axis", -1) or 0 :]
-    )
+    _, scale, *shift = (read(value) for value in node.inputs)
+    if node.attributes.get_int("stash_type", 1) != 1:
+        raise _UnknownError
+    largest = _normalized(node.inputs[0], node.attributes.get_int("axis", -1) or 0, read) * scale.magnitude
+    return _symmetric(largest + (shift[0].magnitude if shift else 0.0))
+
+
+def _normalized(x: ir.Value | None, axis: int, read: _Read) -> float:
+    """Return how large elements of `x` are at most, over their standard deviation or root mean square."""
+    dims = [] if x is None or x.shape is None else x.shape[axis:]
     sizes = [dim for dim in dims if isinstance(dim, int)]
     size = math.prod(sizes)
-    fits = 4.0 * size * x.magnitude**2 < _LARGEST and node.attributes.get_int("stash_type", 1) == 1
-    if not sizes or len(sizes) < len(dims) or not fits:
+    if not sizes or len(sizes) < len(dims) or not 4.0 * size * read(x).magnitude ** 2 < _LARGEST:
         raise _UnknownError
-    largest = _SUM_ROUNDING * math.sqrt(size) * scale.magnitude
-    return _symmetric(largest + (shift[0].magnitude if shift else 0.0))
+    return _SUM_ROUNDING * math.sqrt(size)
+
+
+def _is_root_mean_square(root: ir.Value | None, x: ir.Value | None) -> bool:
+    """Whether a value is Sqrt(ReduceMean(x²) + ε) along the last axis, with ε > 0."""
+    sqrt = _made_by("Sqrt", root)
+    add = _made_by("Add", sqrt.inputs[0]) if sqrt is not None else None
+    if add is None:
+        return False
+    for mean_value, epsilon in (add.inputs, reversed(add.inputs)):
+        mean = _made_by("ReduceMean", mean_value)
+        square = _made_by("Pow", mean.inputs[0]) if mean is not None else None
+        if mean is not None and square is not None and square.inputs[0] is x:
+            axes = integers_of(mean.inputs[1]) if len(mean.inputs) > 1 else mean.attributes.get_ints("axes")
+            numbers = _number(square.inputs[1]), _number(epsilon)
+            return list(axes or ()) == [-1] and numbers[0] == 2 and numbers[1] > 0
+    return False
+
+
+def _made_by(op_type: str, value: ir.Value | None) -> ir.Node | None:
+    producer = value.producer() if value is not None else None
+    return producer if producer is not None and producer.op_type == op_type and not producer.domain else None
+
+
+def _number(value: ir.Value | None) -> float:
+    """Return a constant of one element; NaN if it is none."""
+    if value is None or not is_const(value) or constant_tensor(value).size != 1:
+        return math.nan
+    return float(data_of(constant_tensor(value)).item())
 
 
 _FIRST, _ALL, _LATER = slice(1), slice(None), slice(1, None)
@@ -287,9 +334,9 @@ _RULES: dict[str, _Rule] = {
     "Div": _divide,
     "Gemm": _gemm,
     "MatMul": _matmul,
-    "Mul": _at_corners(lambda x, y: x * y),
+    "Mul": _multiply,
     "Pow": _power,
-    "Relu": _among(_FIRST, 0.0),
+    "Relu": _relu,
     "Sqrt": _square_root,
     "Sub": _at_corners(lambda x, y: x - y),
     "Where": _among(_LATER),

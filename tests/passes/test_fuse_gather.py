@@ -7,7 +7,7 @@ import random
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from tests.helpers import assert_same_answers, node, rewrite
 from tests.passes.chains import Weights, assert_merges, assert_stays, chain, ints
@@ -35,16 +35,18 @@ def rolled(
     return [node("Split", f"{x} {y}sizes", outputs, axis=axis), concat], ints(**{f"{y}sizes": sizes})
 
 
-@pytest.mark.parametrize("opset", [7, 11, 13, 18])
-@pytest.mark.parametrize("axis", [1, 2, -2])
+@pytest.mark.parametrize(
+    ("axis", "opset"), [(1, 7), (2, 7), (1, 11), (-2, 11), (2, 13), (-2, 13), (1, 18), (2, 18)]
+)
 def test_gathers_a_roll(axis: int, opset: int) -> None:
     assert_merges(RULE, roll(axis, opset=opset), {"Gather": 1})
 
 
 def test_gathers_whole_rows_where_they_stay_together() -> None:
     after = assert_merges(RULE, roll(1), {"Gather": 1})
-    (indices,) = [tensor for tensor in after.model.graph.initializer if len(tensor.dims) == 1]
-    assert list(indices.dims) == [6]
+    (gather,) = [each for each in after.model.graph.node if each.op_type == "Gather"]
+    (indices,) = [each for each in after.model.graph.initializer if each.name == gather.input[1]]
+    assert numpy_helper.to_array(indices).tolist() == [1, 2, 3, 4, 5, 0]
 
 
 def shifted_windows(**shape: int) -> tuple[list[onnx.NodeProto], Weights]:

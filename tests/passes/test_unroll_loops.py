@@ -311,6 +311,16 @@ def test_keeps_out(reason: str) -> None:
     assert after.declined[RULE] == {reason: 1}
 
 
+def test_keeps_out_of_optional_values() -> None:
+    model = model_of([loop("n2 yes x", "y", body_of(TANH, "s", "again t"))], "y")
+    float_vector = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    state = model.graph.node[0].attribute[0].g.input[2]
+    state.type.CopyFrom(helper.make_optional_type_proto(float_vector))
+    after = rewrite(model, RULE)
+    assert after.fired == {}
+    assert after.declined[RULE] == {"an optional value is carried, and what it holds may take its place": 1}
+
+
 def test_one_trip_may_be_random_and_long() -> None:
     nodes = [PASS, *(node("Neg", f"t{i}" if i else "s", f"t{i + 1}") for i in range(80))]
     nodes += [node("RandomUniformLike", "t80", "r", seed=3.0), node("Add", "t80 r", "t")]
