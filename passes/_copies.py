@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from fuseonnx.core.builder import Names
-from fuseonnx.core.graph import detach, graphs_in
-from fuseonnx.io.load import DECLARED
+from fuseonnx.core.graph import DECLARED, detach, graphs_in
 from fuseonnx.passes._ifs import stand_in
 
 

@@ -71,7 +71,7 @@ def moves_only_units(dims: Sequence[int | None], perm: Perm) -> bool:
 
 
 def permuted(constant: Array, perm: Perm) -> Array:
-    """Return the c' of a constant c that broadcasts with a value of this perm; new leading 1s are left off."""
+    """Return the c' of a constant c that broadcasts with a value of this perm; new leading 1s go."""
     full = constant.reshape((1,) * (len(perm) - constant.ndim) + constant.shape).transpose(inverse(perm))
     while full.ndim > constant.ndim and full.shape[0] == 1:
         full = full[0]

@@ -5,7 +5,7 @@ p = Softmax(Q·Kᵀ + mask) ─┬─ IsNaN ─ Where(·, 0, p) ─ y   ⇒   So
 
 PyTorch exports attention with it, for rows of scores that are -inf throughout. It goes where the scores are
 bounded, whatever is fed: they are computed from integers by way of tables, normalizations, constant weights
-and a mask of finite numbers. fuseonnx/analysis/bounds.py has the inequalities; they need the least and the
+and a mask of finite numbers. fuseonnx/analysis/intervals.py has the inequalities; they need the least and the
 largest element of each weight in the way. It stays where a float that is fed decides (an image, a mask of
 floats), where a mask holds -inf, a weight is not finite, or so large that a product may overflow.
 """
@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from fuseonnx.analysis.bounds import is_nan_guard, ranges_of
+from fuseonnx.analysis.bounds import ranges_of
+from fuseonnx.analysis.intervals import is_nan_guard
 from fuseonnx.core.constants import constant_tensor, is_const
 from fuseonnx.core.graph import graphs_in, remove_if_dead
 from fuseonnx.core.journal import Journal

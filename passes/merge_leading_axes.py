@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from fuseonnx.core.builder import Builder, Names
 from fuseonnx.core.constants import array_of, is_const
-from fuseonnx.core.graph import detach, graphs_in, remove_if_dead, takes_initializers, top_graphs
+from fuseonnx.core.graph import DECLARED, detach, graphs_in, remove_if_dead, takes_initializers, top_graphs
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
 from fuseonnx.passes._rows import (
@@ -131,6 +131,7 @@ class _Change:
         self._before[value] = value.shape
         value.shape = matrix_shape(value)
         value.meta.clear()
+        self._graph.meta.get(DECLARED, {}).pop(value.name, None)
 
     def _leave(self, leaving: Exit) -> None:
         """Let those who use a result of the region, now a matrix, read what they need."""

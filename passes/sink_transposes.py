@@ -37,6 +37,7 @@ from fuseonnx.passes._layout import flip
 
 _NAME = "sink_transposes"
 _MAX_NODES = 1000
+_MAX_SWEEPS = 100
 _OVERHEAD = 1000
 """Starting a Transpose takes about as long as it takes to move this many elements."""
 
@@ -48,9 +49,9 @@ def run(model: ir.Model, journal: Journal) -> None:
         opset = top.opset_imports.get("", top.opset_imports.get("ai.onnx", 1))
         for graph in list(graphs_in(top)):
             constant_nodes = top is not model.graph or not takes_initializers(graph, model)
-            changed = True
-            while changed:
-                changed = _sweep(graph, opset, names, journal, constant_nodes=constant_nodes)
+            for _ in range(_MAX_SWEEPS):
+                if not _sweep(graph, opset, names, journal, constant_nodes=constant_nodes):
+                    break
 
 
 def _sweep(graph: ir.Graph, opset: int, names: Names, journal: Journal, *, constant_nodes: bool) -> bool:
@@ -210,7 +211,7 @@ def _cheapest(region: _Region) -> set[ir.Node]:
 def _join(network: Network, value: ir.Value, perm: Perm, border: _Border) -> None:
     """Add the two Transposes that a value may need: old after a new producer, new after an old one."""
     dims = known_dims(value) or [None] * len(perm)
-    cost = _OVERHEAD + (0 if moves_only_units(dims, perm) else volume(dims))
+    cost = _OVERHEAD + (0 if moves_only_units(dims, inverse(perm)) else volume(dims))
     to_old, to_new = ("to old", value), ("to new", value)
     if border.maker or border.made_new:
         network.join(border.maker or SOURCE, to_old, cost)

@@ -133,3 +133,17 @@ def test_types_before_ir_4_are_inferred() -> None:
     after = rewrite(model)
     assert after.ops == {"Add": 1, "Clip": 1}
     assert_same_answers(model, after.model, {"x": WEIGHT[0, :2, :3]})
+
+
+def test_a_transpose_of_unit_axes_costs_the_same_seen_from_either_side() -> None:
+    # Seen from one side it looked dearer than from the other, so that it moved up and down for ever.
+    nodes = [
+        helper.make_node("Concat", ["x", "x", "x"], ["c"], axis=1),
+        helper.make_node("Transpose", ["c"], ["t"], perm=[0, 3, 1, 2]),
+        helper.make_node("Transpose", ["t"], ["u"], perm=[1, 0, 2, 3]),
+        helper.make_node("Split", ["u"], ["y", "z"], axis=3, split=[1, 1]),
+    ]
+    model = make_model(nodes, {"x": ["n", 1, 2, 1]}, ["y"], opset=9)
+    after = rewrite(model)
+    assert rewrite(after.model).fired == {}
+    assert_same_answers(model, after.model)

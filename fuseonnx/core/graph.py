@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import onnx
 import onnx_ir as ir
 
+DECLARED = "fuseonnx.declared"
+"""Key in `graph.meta`: value name to the (type, shape) that the file declares for it, and that is kept."""
+
 INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
 
 _WITH_BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})

@@ -163,9 +163,7 @@ def _by_root(rules: Sequence[Rule]) -> dict[str, list[tuple[Rule, Callable[[ir.N
     """Return the rules for each type of node, each with a quick test that sorts most nodes out."""
     roots = {rule.name: root_types(rule.pattern) for rule in rules}
     return {
-        root: [
-            (rule, first_look(rule.pattern, root)) for rule in rules if {root, ANY_OP} & roots[rule.name]
-        ]
+        root: [(rule, first_look(rule.pattern, root)) for rule in rules if {root, ANY_OP} & roots[rule.name]]
         for root in frozenset[str]().union(*roots.values())
     }
 

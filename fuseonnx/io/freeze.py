@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import onnx
 import onnx_ir as ir
 
-from fuseonnx.core.graph import all_graphs
+from fuseonnx.core.graph import DECLARED, all_graphs
 from fuseonnx.errors import OptionError
-from fuseonnx.io.load import DECLARED, Loaded
+from fuseonnx.io.load import Loaded
 
 
 def freeze(loaded: Loaded, shapes: Mapping[str, Sequence[int]]) -> Loaded:

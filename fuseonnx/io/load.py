@@ -19,16 +19,19 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from fuseonnx.core.graph import INITIALIZERS_ARE_INPUTS_BEFORE_IR, all_graphs, nodes_in, top_graphs
+from fuseonnx.core.graph import (
+    DECLARED,
+    INITIALIZERS_ARE_INPUTS_BEFORE_IR,
+    all_graphs,
+    nodes_in,
+    top_graphs,
+)
 from fuseonnx.core.invariants import UNDEFINED
 from fuseonnx.errors import ModelLoadError
 from fuseonnx.io.validate import check, nbytes, tensors
 from fuseonnx.io.wire import FileBytes, WireError, lift
 
 _HASHED_AT_ONCE = 8 << 20
-
-DECLARED = "fuseonnx.declared"
-"""Key in `graph.meta`: value name to the (type, shape) that the file declares for it."""
 
 
 @dataclass(frozen=True)

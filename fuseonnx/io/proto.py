@@ -10,8 +10,8 @@ from typing import TypeGuard
 import onnx
 import onnx_ir as ir
 
-from fuseonnx.core.graph import INITIALIZERS_ARE_INPUTS_BEFORE_IR, all_graphs
-from fuseonnx.io.load import DECLARED, Signature
+from fuseonnx.core.graph import DECLARED, INITIALIZERS_ARE_INPUTS_BEFORE_IR, all_graphs
+from fuseonnx.io.load import Signature
 
 Tensor = ir.TensorProtocol
 

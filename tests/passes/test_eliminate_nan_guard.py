@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto
@@ -29,9 +30,9 @@ ENDED = [node("MatMul", "safe v", "y")]
 ATTENTION = [node("Gather", "table x", "e"), *NORMALIZED, *PROJECTED, *SCORED, *MASKED, *GUARDED, *ENDED]
 
 
-def weights(**changed: object) -> dict[str, np.ndarray]:
+def weights(**changed: npt.ArrayLike) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    made = {
+    made: dict[str, npt.ArrayLike] = {
         "table": rng.normal(size=(VOCABULARY, WIDTH)),
         "gamma": rng.uniform(-2, 2, WIDTH),
         "beta": rng.normal(size=WIDTH),
@@ -48,7 +49,7 @@ def weights(**changed: object) -> dict[str, np.ndarray]:
 def attention(
     nodes: Sequence[onnx.NodeProto] = ATTENTION,
     *,
-    changed: Mapping[str, object] | None = None,
+    changed: Mapping[str, npt.ArrayLike] | None = None,
     visible: np.ndarray | None = None,
     outputs: Sequence[str] = ("y",),
     overridable: Sequence[str] = (),

@@ -136,6 +136,6 @@ def test_keeps_out_of_a_cache() -> None:
         node("Attention", "q_heads k_heads v_heads mask past_k past_v", "o present_k present_v"),
         BACK,
     ]
-    past = ["batch", 4, "past", 6]
+    past: Shape = ["batch", 4, "past", 6]
     built = model(cached, {"mask": ["queries", "all"], "past_k": past, "past_v": past})
     assert_stays(built, RULE, "")

@@ -48,7 +48,7 @@ def model(
 
 @pytest.mark.parametrize("attributes", [{}, {"num_heads": 4}, {"interleaved": 1}])
 def test_rotates_before_the_split(attributes: dict[str, int]) -> None:
-    built = model(**attributes)
+    built = model(**attributes)  # type: ignore[arg-type]
     after = rewrite(built, RULE)
     assert after.fired == {RULE: 1}
     assert [each.op_type for each in after.model.graph.node] == ["RotaryEmbedding", "Reshape", "Transpose"]
