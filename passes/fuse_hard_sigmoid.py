@@ -37,9 +37,6 @@ def guard(m: Match) -> str | None:
     """Keep out unless the bounds become 0 and 1, and all constants are single numbers."""
     if m.opset < 7:
         return "arithmetic does not broadcast before opset 7"
-    steps = [node for name, node in m.captures.nodes.items() if name in ("first", "second")]
-    if any(len(step.outputs[0].uses()) > 1 for step in steps):
-        return "the line has other users"
     scale, line = _scale(m), _line(m)
     if scale is None or line is None:
         return "a constant is not a single number"
