@@ -5,7 +5,8 @@
 
 Operators that treat every row alike form a region. It changes as a whole if that leaves fewer nodes: each
 MatMul and the Add after it will be one Gemm; Reshapes at the border are new, or merge with those that are
-there, or vanish. onnxruntime's CPU provider takes 0.94 to 0.99 of the time of MatMul and Add.
+there, or vanish. onnxruntime's CPU provider takes 0.97 to 1.00 of the time of MatMul and Add between
+LayerNormalization and Relu (docs/forms.md), and less where a Gelu follows.
 """
 
 from __future__ import annotations

@@ -94,6 +94,18 @@ def test_inner_node_that_is_a_graph_output_stays(outputs: str) -> None:
     }
 
 
+def test_inner_node_that_is_an_operand_too_stays() -> None:
+    model = _chain(_node("Neg", "x", "n"), _node("Add", "n n", "y"))
+    rule = Rule(
+        "sub_self",
+        op("Add", op("Neg", var("a")), var("b")),
+        lambda m, new: new.op("Sub", m["b"], m["a"]),
+    )
+    after, journal = apply(model, rule)
+    assert _ops(after) == ["Neg", "Add"]
+    assert list(journal.declined.values()) == [Decline("Add", "the result of Neg is an operand too")]
+
+
 def test_inner_node_with_another_user_stays() -> None:
     model = _chain(_node("Neg", "x", "n"), _node("Abs", "n", "a"), _node("Add", "a n", "y"))
     after, journal = apply(model, ABS_NEG)

@@ -1,0 +1,195 @@
+"""Time forms of the same computation on onnxruntime, where fewer nodes need not be faster.
+
+    python -m tools.bench_forms            # print the tables
+    python -m tools.bench_forms --write    # put them into docs/forms.md as well
+
+Each form is a session of its own on the CPU provider: default optimization level, one thread, process time.
+The forms run interleaved (A B B A), and a ratio is the median of the rounds with its quartiles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from tools.bench_optimize import print_setup
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "forms.md"
+SECONDS_PER_TURN = 0.02
+ROUNDS = 15
+SHAPES = (
+    (1, 16, 12, 64),
+    (1, 128, 12, 64),
+    (1, 197, 6, 64),
+    (1, 512, 8, 64),
+    (64, 49, 3, 32),
+    (1, 1500, 2, 64),
+)
+"""Batch, positions, heads, numbers a head: BERT, ViT, GPT-2, Swin's windows, Whisper."""
+
+INTRODUCTION = """# Forms that were measured
+
+`python -m tools.bench_forms --write` makes this page. A ratio is the time of the first form named in a title
+against that of the second; below 1 it is faster. One thread, process time, median of the rounds.
+
+The wide product has fewer nodes and is not faster, so no rule makes it, though BERT and Whisper would lose four
+nodes a layer. Gemm on one matrix is what `merge_leading_axes` makes.
+"""
+
+
+class Net:
+    """Collects the nodes and weights of a model `x` to `y`, float32 [batch, positions, width]."""
+
+    def __init__(self, positions: int, width: int) -> None:
+        self.positions, self.width = positions, width
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: dict[str, np.ndarray] = {}
+        self._rng = np.random.default_rng(0)
+
+    def op(self, type_: str, *inputs: str | np.ndarray, outputs: int = 1, **attributes: object) -> list[str]:
+        """Add a node; arrays become weights."""
+        names = []
+        for value in inputs:
+            if not isinstance(value, str):
+                name = f"w{len(self.weights)}"
+                self.weights[name] = value
+                value = name  # noqa: PLW2901
+            names.append(value)
+        results = [f"v{len(self.nodes)}_{index}" for index in range(outputs)]
+        self.nodes.append(helper.make_node(type_, names, results, **attributes))
+        return results
+
+    def random(self, *shape: int) -> np.ndarray:
+        """Return small random weights, the same for every form."""
+        return self._rng.normal(0, 0.05, shape).astype(np.float32)
+
+    def session(self, result: str) -> onnxruntime.InferenceSession:
+        """Open the model on one thread."""
+        self.nodes.append(helper.make_node("Identity", [result], ["y"]))
+        dims = ["batch", self.positions, self.width]
+        infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name in "xy"]
+        weights = [numpy_helper.from_array(array, name) for name, array in self.weights.items()]
+        graph = helper.make_graph(self.nodes, "form", infos[:1], infos[1:], weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+
+
+def attention(positions: int, heads: int, size: int, *, wide: bool) -> onnxruntime.InferenceSession:
+    """Self-attention whose Q, K and V are three products, or one wide product and a Split."""
+    width = heads * size
+    net = Net(positions, width)
+    weights, biases = [net.random(width, width) for _ in "qkv"], [net.random(width) for _ in "qkv"]
+    (rows,) = net.op("Reshape", "x", np.array([-1, width]))
+    if wide:
+        (product,) = net.op("Gemm", rows, np.concatenate(weights, axis=1), np.concatenate(biases))
+        (split,) = net.op("Reshape", product, np.array([-1, positions, 3 * heads, size]))
+        (moved,) = net.op("Transpose", split, perm=[0, 2, 1, 3])
+        q, k, v = net.op("Split", moved, np.array([heads] * 3), outputs=3, axis=1)
+        (k,) = net.op("Transpose", k, perm=[0, 1, 3, 2])
+    else:
+        q, k, v = (
+            net.op(
+                "Transpose",
+                net.op("Reshape", net.op("Gemm", rows, w, b)[0], np.array([-1, positions, heads, size]))[0],
+                perm=perm,
+            )[0]
+            for w, b, perm in zip(weights, biases, ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]), strict=True)
+        )
+    (scores,) = net.op("Softmax", net.op("MatMul", q, k)[0], axis=-1)
+    (moved,) = net.op("Transpose", net.op("MatMul", scores, v)[0], perm=[0, 2, 1, 3])
+    return net.session(net.op("Reshape", moved, np.array([-1, positions, width]))[0])
+
+
+def two_layers(positions: int, width: int, *, matrix: bool) -> onnxruntime.InferenceSession:
+    """LayerNormalization and two linear layers with Relu, on a stack of matrices or on one matrix."""
+    net, x = Net(positions, width), "x"
+    if matrix:
+        (x,) = net.op("Reshape", x, np.array([-1, width]))
+    (value,) = net.op("LayerNormalization", x, net.random(width), net.random(width), axis=-1)
+    for inputs, outputs in ((width, 4 * width), (4 * width, width)):
+        weight, bias = net.random(inputs, outputs), net.random(outputs)
+        if matrix:
+            (value,) = net.op("Gemm", value, weight, bias)
+        else:
+            (value,) = net.op("Add", net.op("MatMul", value, weight)[0], bias)
+        (value,) = net.op("Relu", value)
+    (value,) = net.op("Add", x, value)
+    return net.session(net.op("Reshape", value, np.array([-1, positions, width]))[0] if matrix else value)
+
+
+def ratio(old: onnxruntime.InferenceSession, new: onnxruntime.InferenceSession, x: np.ndarray) -> list[float]:
+    """Return the ratios of the times of `new` to those of `old`, one a round, sorted; check the answers."""
+    expected, found = (session.run(None, {"x": x})[0] for session in (old, new))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    runs = max(1, int(SECONDS_PER_TURN / _seconds(old, x, 3)))
+    ratios = []
+    for _ in range(ROUNDS):
+        first, second, third, fourth = (_seconds(session, x, runs) for session in (old, new, new, old))
+        ratios.append((second + third) / (first + fourth))
+    return sorted(ratios)
+
+
+def _seconds(session: onnxruntime.InferenceSession, x: np.ndarray, runs: int) -> float:
+    start = time.process_time()
+    for _ in range(runs):
+        session.run(None, {"x": x})
+    return (time.process_time() - start) / runs
+
+
+def print_table(title: str, sessions: Callable[..., Sequence[onnxruntime.InferenceSession]]) -> None:
+    """Print one row of ratios for each of `SHAPES`."""
+    print(
+        f"\n## {title}\n\n"
+        "| batch | positions | heads × size | ratio | quartiles |\n|---:|---:|---:|---:|---:|"
+    )
+    for batch, positions, heads, size in SHAPES:
+        x = np.random.default_rng(1).normal(size=(batch, positions, heads * size)).astype(np.float32)
+        ratios = ratio(*sessions(positions, heads, size), x)
+        low, high = ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]
+        middle = statistics.median(ratios)
+        print(f"| {batch} | {positions} | {heads} × {size} | {middle:.2f} | {low:.2f} to {high:.2f} |")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description="Time forms of the same computation on onnxruntime.")
+    parser.add_argument(
+        "--write", action="store_true", help=f"write {PAGE.relative_to(PAGE.parents[1])} as well"
+    )
+    write = parser.parse_args().write
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        print(INTRODUCTION)
+        print_setup()
+        print_table(
+            "Q, K and V as one wide product and a Split, against three products",
+            lambda positions, heads, size: [
+                attention(positions, heads, size, wide=wide) for wide in (False, True)
+            ],
+        )
+        print_table(
+            "Gemm on one matrix, against MatMul and Add on a stack of matrices",
+            lambda positions, heads, size: [
+                two_layers(positions, heads * size, matrix=matrix) for matrix in (False, True)
+            ],
+        )
+    print(text.getvalue(), end="")
+    if write:
+        PAGE.write_text(text.getvalue(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
