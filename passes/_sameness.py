@@ -8,7 +8,8 @@ from collections.abc import Callable, Hashable
 import onnx_ir as ir
 
 from fuseonnx.analysis.purity import is_deterministic
-from fuseonnx.core.graph import may_hold_bodies
+from fuseonnx.core.graph import bodies_of, detach, may_hold_bodies, top_graphs
+from fuseonnx.core.journal import Journal
 
 _MAX_TENSOR_BYTES = 1 << 16
 
@@ -41,6 +42,48 @@ def tensor_key(tensor: ir.TensorProtocol) -> Hashable | None:
     if isinstance(tensor, ir.StringTensor | ir.LazyTensor) or tensor.nbytes > _MAX_TENSOR_BYTES:
         return None
     return tensor.dtype, tuple(tensor.shape.numpy()), tensor.tobytes()
+
+
+def merge_equal_nodes(
+    model: ir.Model, journal: Journal, name: str, key: Callable[[ir.Node], Hashable | None]
+) -> None:
+    """Merge nodes with equal keys into the first of them; bodies see what was computed before them.
+
+    Args:
+        model: the model.
+        journal: admits and records the applications.
+        name: of the pass.
+        key: what makes two nodes interchangeable, None for a node that must stay itself.
+    """
+    for graph in top_graphs(model):
+        _merge_in(graph, {}, journal, name, key)
+
+
+def _merge_in(
+    graph: ir.Graph,
+    first: dict[Hashable, ir.Node],
+    journal: Journal,
+    name: str,
+    key_of: Callable[[ir.Node], Hashable | None],
+) -> None:
+    own = []
+    for node in graph:
+        for body in bodies_of(node):
+            _merge_in(body, first, journal, name, key_of)
+        key = key_of(node)
+        if key is None:
+            continue
+        kept, at = first.get(key), node.outputs[0].name or ""
+        if kept is None:
+            first[key] = node
+            own.append(key)
+        elif can_replace(node, kept) and journal.admits(name, at):
+            for old, new in zip(node.outputs, kept.outputs, strict=True):
+                replace_value(old, new)
+            detach(node)
+            journal.record(name, at)
+    for key in own:
+        del first[key]
 
 
 def can_replace(old: ir.Node, new: ir.Node) -> bool:

@@ -9,7 +9,6 @@ BatchNormalization and all vectors are random, because folding zeros and ones wo
 
 from __future__ import annotations
 
-import argparse
 import os
 import warnings
 from collections.abc import Callable
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tools.model_cache import cached, make_named
 
 if TYPE_CHECKING:
     import torch
@@ -242,26 +243,8 @@ MAKERS: dict[str, Callable[[Path], None]] = {
 
 def model_path(name: str) -> Path:
     """Return the path of a model of `MAKERS`, making the model when it is not cached."""
-    path = CACHE / f"{name}.onnx"
-    if not path.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".partial.onnx")
-        MAKERS[name](unfinished)
-        unfinished.replace(path)
-    return path
-
-
-def main() -> None:
-    """Make the models named on the command line, or all."""
-    parser = argparse.ArgumentParser(description="Make the models that tools/bench_nodes.py counts.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(MAKERS)}; default all")
-    names = parser.parse_args().names
-    for unknown in set(names) - MAKERS.keys():
-        parser.error(f"no model {unknown!r}; choose from {', '.join(MAKERS)}")
-    for name in names or MAKERS:
-        path = model_path(name)
-        print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
+    return cached(name, MAKERS, CACHE)
 
 
 if __name__ == "__main__":
-    main()
+    make_named(MAKERS, CACHE, "Make the models that tools/bench_nodes.py counts.")

@@ -42,8 +42,8 @@ INTRODUCTION = """# Forms that were measured
 `python -m tools.bench_forms --write` makes this page. A ratio is the time of the first form named in a title
 against that of the second; below 1 it is faster. One thread, process time, median of the rounds.
 
-The wide product has fewer nodes and is not faster, so no rule makes it, though BERT and Whisper would lose four
-nodes a layer. Gemm on one matrix is what `merge_leading_axes` makes.
+The wide product has fewer nodes and is not faster, so no rule makes it, though BERT and Whisper would lose
+four nodes a layer. Gemm on one matrix is what `merge_leading_axes` makes.
 """
 
 

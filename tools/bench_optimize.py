@@ -272,7 +272,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         return run_as_child(*options.child)
-    subprocess.run([sys.executable, ROOT / "tools" / "make_models.py", *MODELS, *GROWTH], check=True)
+    subprocess.run([sys.executable, "-m", "tools.make_models", *MODELS, *GROWTH], cwd=ROOT, check=True)
     tools = [*OURS, *(peer for peer in PEERS if options.peers and importlib.util.find_spec(peer))]
     jobs = [(tool, model) for model in MODELS for tool in tools]
     jobs += [(tool, model) for model in GROWTH for tool in ("fuseonnx", "copy")]

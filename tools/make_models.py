@@ -1,14 +1,13 @@
 """Make the models that tools/bench_optimize.py measures: random weights, real architectures.
 
-    python tools/make_models.py                # all of them
-    python tools/make_models.py gpt2 swin_t    # some
+    python -m tools.make_models                # all of them
+    python -m tools.make_models gpt2 swin_t    # some
 
 They are kept in `.cache/bench/<name>.onnx`, weights inside the file. The same seed makes the same weights.
 """
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +18,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from tools.model_cache import cached, make_named
 
 if TYPE_CHECKING:
     import torch
@@ -163,26 +164,8 @@ MAKERS: dict[str, Callable[[Path], None]] = {
 
 def model_path(name: str) -> Path:
     """Return the path of a model of `MAKERS`, making the model when it is not cached."""
-    path = CACHE / f"{name}.onnx"
-    if not path.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".partial")
-        MAKERS[name](unfinished)
-        unfinished.replace(path)
-    return path
-
-
-def main() -> None:
-    """Make the models named on the command line, or all."""
-    parser = argparse.ArgumentParser(description="Make the models that tools/bench_optimize.py measures.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(MAKERS)}; default all")
-    names = parser.parse_args().names
-    for unknown in set(names) - MAKERS.keys():
-        parser.error(f"no model {unknown!r}; choose from {', '.join(MAKERS)}")
-    for name in names or MAKERS:
-        path = model_path(name)
-        print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
+    return cached(name, MAKERS, CACHE)
 
 
 if __name__ == "__main__":
-    main()
+    make_named(MAKERS, CACHE, "Make the models that tools/bench_optimize.py measures.")
