@@ -147,3 +147,19 @@ def test_a_transpose_of_unit_axes_costs_the_same_seen_from_either_side() -> None
     after = rewrite(model)
     assert rewrite(after.model).fired == {}
     assert_same_answers(model, after.model)
+
+
+def test_a_float_attribute_of_a_new_node_is_what_the_file_will_hold() -> None:
+    # 1/6 had 64 bits until it was saved, and differed from the 1/6 of a node that had been loaded.
+    nodes = [
+        helper.make_node("HardSigmoid", ["x"], ["gate"], alpha=1 / 6, beta=0.5),
+        helper.make_node("Add", ["x", "three"], ["a"]),
+        helper.make_node("Clip", ["a", "zero", "six"], ["c"]),
+        helper.make_node("Div", ["c", "six"], ["d"]),
+        helper.make_node("Max", ["d", "gate"], ["y"]),
+    ]
+    weights = {name: np.array(value, np.float32) for name, value in (("zero", 0), ("three", 3), ("six", 6))}
+    model = make_model(nodes, {"x": [2, 3]}, ["y"], weights)
+    after = rewrite(model)
+    assert after.ops == {"HardSigmoid": 1, "Max": 1}
+    assert_same_answers(model, after.model, rtol=1e-6)

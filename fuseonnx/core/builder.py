@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from fuseonnx.core.constants import Array, contiguous
@@ -150,6 +152,11 @@ class Builder:
 
 def _attributes(attributes: Attributes) -> list[ir.Attr]:
     return [
-        value if isinstance(value, ir.Attr) else ir.convenience.convert_attribute(name, value)
+        value if isinstance(value, ir.Attr) else ir.convenience.convert_attribute(name, _as_stored(value))
         for name, value in attributes.items()
     ]
+
+
+def _as_stored(value: Any) -> Any:
+    """Return an attribute as a file holds it: floats have 32 bits."""
+    return float(np.float32(value)) if isinstance(value, float) else value
