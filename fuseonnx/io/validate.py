@@ -23,8 +23,8 @@ def check(proto: onnx.ModelProto, path: Path) -> None:
 
     Raises:
         ModelLoadError: a text is not UTF-8, the model is newer than the installed onnx or not for inference,
-            a name or type is missing, a name is taken twice, or a tensor holds more or less data than its
-            shape and type say.
+            a name or type is missing, a name is taken twice, a local function calls itself, or a tensor
+            holds more or less data than its shape and type say.
     """
     _check_text(proto, path)
     _check_versions(proto, path)
@@ -36,6 +36,7 @@ def check(proto: onnx.ModelProto, path: Path) -> None:
         for node in function.node:
             for body in proto_bodies_of(node):
                 _check_graph(body, path)
+    _check_calls(proto, path)
     for tensor in tensors(proto):
         _check_size(tensor, path)
 
@@ -93,6 +94,24 @@ def _check_versions(proto: onnx.ModelProto, path: Path) -> None:
         )
     if proto.training_info:
         raise ModelLoadError(f"{path}: holds training_info; export the model for inference")
+
+
+def _check_calls(proto: onnx.ModelProto, path: Path) -> None:
+    """Check that no local function calls itself, be it through others: onnx forbids that."""
+    calls = {(each.domain, each.name): set(_called(each.node)) for each in proto.functions}
+    while ended := [key for key, called in calls.items() if not called & calls.keys()]:
+        for key in ended:
+            del calls[key]
+    if calls:
+        _, name = next(iter(calls))
+        raise ModelLoadError(f"{path}: the local function '{name}' calls itself; export the model without it")
+
+
+def _called(nodes: Iterable[onnx.NodeProto]) -> Iterator[tuple[str, str]]:
+    for node in nodes:
+        yield node.domain, node.op_type
+        for body in proto_bodies_of(node):
+            yield from _called(body.node)
 
 
 def _check_graph(graph: onnx.GraphProto, path: Path) -> None:

@@ -23,6 +23,19 @@ def _self_loop() -> onnx.ModelProto:
     return model_of(helper.make_graph(nodes, "g", [info("x", [3])], [info("a", [3])]))
 
 
+def _functions_in_a_circle() -> onnx.ModelProto:
+    """The graph calls f, which calls g in a branch; g calls f."""
+    nodes = {name: helper.make_node(name, ["a"], ["b"], domain="local") for name in "fg"}
+    branch = helper.make_graph([nodes["g"]], "branch", [], [info("b", [3])])
+    choice = helper.make_node("If", ["a"], ["b"], then_branch=branch, else_branch=branch)
+    model = model_of(helper.make_graph([nodes["f"]], "graph", [info("a", [3])], [info("b", [3])]))
+    model.opset_import.append(helper.make_opsetid("local", 1))
+    for name, body in (("f", choice), ("g", nodes["f"])):
+        function = helper.make_function("local", name, ["a"], ["b"], [body], list(model.opset_import))
+        model.functions.append(function)
+    return model
+
+
 def _dangling_input() -> onnx.ModelProto:
     model = add_model(weight("w", 3), [3])
     del model.graph.initializer[:]
@@ -203,6 +216,7 @@ INVALID = {
     for make, words in (
         (_cyclic, "cycle"),
         (_self_loop, "cycle"),
+        (_functions_in_a_circle, "the local function 'f' calls itself"),
         (_dangling_input, "reads 'w', which nothing produces"),
         (_dangling_output, "nothing produces the graph output 'nowhere'"),
         (_dangling_in_body, "reads 'nowhere'"),
