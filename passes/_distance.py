@@ -10,7 +10,7 @@ import onnx_ir as ir
 from fuseonnx.analysis.shapes import rank
 from fuseonnx.core.builder import Names, Refused
 from fuseonnx.core.constants import Array, array_of, constant_tensor, contiguous, is_const
-from fuseonnx.core.graph import detach, graphs_in, takes_initializers
+from fuseonnx.core.graph import detach, graphs_in, opset_of, takes_initializers
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.pattern import Captures
 from fuseonnx.core.rule import Match
@@ -27,8 +27,7 @@ _OUT_OF_REACH = "no weights within reach absorb it"
 
 def fold_changes(model: ir.Model, journal: Journal, name: str, ops: frozenset[str]) -> None:
     """Remove each node of `ops` that changes a value by constants which others before or behind it absorb."""
-    imports = model.graph.opset_imports
-    if imports.get("", imports.get("ai.onnx", 1)) < _BROADCASTING_OPSET:
+    if opset_of(model.graph) < _BROADCASTING_OPSET:
         return
     names = Names(model)
     for graph in graphs_in(model.graph):

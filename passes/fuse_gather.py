@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from fuseonnx.core.builder import Builder, Names
 from fuseonnx.core.constants import is_const
-from fuseonnx.core.graph import graphs_in, remove_if_dead, takes_initializers, top_graphs
+from fuseonnx.core.graph import places, remove_if_dead
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
 from fuseonnx.passes._chains import int64s
@@ -67,17 +67,15 @@ class _Plan(NamedTuple):
 def run(model: ir.Model, journal: Journal) -> None:
     """Gather wherever that takes fewer nodes."""
     names = Names(model)
-    for top in top_graphs(model):
-        if top.opset_imports.get("", top.opset_imports.get("ai.onnx", 1)) < _TARGET_IS_INPUT:
+    for graph, opset, constant_nodes in places(model):
+        if opset < _TARGET_IS_INPUT:
             continue
-        for graph in graphs_in(top):
-            constant_nodes = top is not model.graph or not takes_initializers(graph, model)
-            for concat in [node for node in reversed(graph) if node.op_type == "Concat"]:
-                plan = _best(concat) if concat.graph is graph and may_move(concat) else None
-                at = concat.outputs[0].name or ""
-                if plan is not None and journal.admits(_NAME, at):
-                    _gather(plan, names, constant_nodes=constant_nodes)
-                    journal.record(_NAME, at)
+        for concat in [node for node in reversed(graph) if node.op_type == "Concat"]:
+            plan = _best(concat) if concat.graph is graph and may_move(concat) else None
+            at = concat.outputs[0].name or ""
+            if plan is not None and journal.admits(_NAME, at):
+                _gather(plan, names, constant_nodes=constant_nodes)
+                journal.record(_NAME, at)
 
 
 def _best(concat: ir.Node) -> _Plan | None:

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from fuseonnx.core.builder import Builder, Names
 from fuseonnx.core.constants import array_of, is_const
-from fuseonnx.core.graph import DECLARED, detach, graphs_in, remove_if_dead, takes_initializers, top_graphs
+from fuseonnx.core.graph import DECLARED, detach, places, remove_if_dead
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
 from fuseonnx.passes._rows import (
@@ -39,12 +39,8 @@ _ARITHMETIC_BROADCASTS = 7
 def run(model: ir.Model, journal: Journal) -> None:
     """Change every region that then has fewer nodes."""
     names = Names(model)
-    for top in top_graphs(model):
-        opset = top.opset_imports.get("", top.opset_imports.get("ai.onnx", 1))
-        if opset < _ARITHMETIC_BROADCASTS:
-            continue
-        for graph in list(graphs_in(top)):
-            constant_nodes = top is not model.graph or not takes_initializers(graph, model)
+    for graph, opset, constant_nodes in places(model):
+        if opset >= _ARITHMETIC_BROADCASTS:
             _run(graph, opset, names, journal, constant_nodes=constant_nodes)
 
 

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from fuseonnx.analysis.shapes import rank
 from fuseonnx.core.builder import Attributes, Builder, Names
-from fuseonnx.core.graph import detach, graphs_in, takes_initializers, top_graphs
+from fuseonnx.core.graph import detach, places
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
 from fuseonnx.passes._chains import AXES_ARE_INPUTS, int64s
@@ -37,16 +37,13 @@ class Part(NamedTuple):
 def run(model: ir.Model, journal: Journal) -> None:
     """Merge the Slices of each graph that together cover an axis of one value."""
     names = Names(model)
-    for top in top_graphs(model):
-        opset = top.opset_imports.get("", top.opset_imports.get("ai.onnx", 1))
-        for graph in graphs_in(top):
-            constant_nodes = top is not model.graph or not takes_initializers(graph, model)
-            for (x, axis), parts in _by_axis(graph).items():
-                at = parts[0].node.outputs[0].name or ""
-                if _covers(x, axis, parts) and journal.admits(_NAME, at):
-                    builder = Builder(parts[0].node, names, constant_nodes=constant_nodes)
-                    _split(x, axis, parts, builder, opset)
-                    journal.record(_NAME, at)
+    for graph, opset, constant_nodes in places(model):
+        for (x, axis), parts in _by_axis(graph).items():
+            at = parts[0].node.outputs[0].name or ""
+            if _covers(x, axis, parts) and journal.admits(_NAME, at):
+                builder = Builder(parts[0].node, names, constant_nodes=constant_nodes)
+                _split(x, axis, parts, builder, opset)
+                journal.record(_NAME, at)
 
 
 def _by_axis(graph: ir.Graph) -> dict[tuple[ir.Value, int], list[Part]]:

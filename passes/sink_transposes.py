@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from fuseonnx.core.builder import Builder, Names
 from fuseonnx.core.constants import array_of, is_const
-from fuseonnx.core.graph import graphs_in, remove_if_dead, takes_initializers, top_graphs
+from fuseonnx.core.graph import places, remove_if_dead
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
 from fuseonnx.passes._cut import SINK, SOURCE, UNBOUNDED, Network
@@ -45,13 +45,10 @@ _OVERHEAD = 1000
 def run(model: ir.Model, journal: Journal) -> None:
     """Change layouts as long as that makes the Transposes cheaper."""
     names = Names(model)
-    for top in top_graphs(model):
-        opset = top.opset_imports.get("", top.opset_imports.get("ai.onnx", 1))
-        for graph in list(graphs_in(top)):
-            constant_nodes = top is not model.graph or not takes_initializers(graph, model)
-            for _ in range(_MAX_SWEEPS):
-                if not _sweep(graph, opset, names, journal, constant_nodes=constant_nodes):
-                    break
+    for graph, opset, constant_nodes in places(model):
+        for _ in range(_MAX_SWEEPS):
+            if not _sweep(graph, opset, names, journal, constant_nodes=constant_nodes):
+                break
 
 
 def _sweep(graph: ir.Graph, opset: int, names: Names, journal: Journal, *, constant_nodes: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import onnx
 import onnx_ir as ir
@@ -35,6 +36,34 @@ def graphs_in(graph: ir.Graph) -> Iterator[ir.Graph]:
         if may_hold_bodies(node):
             for body in bodies_of(node):
                 yield from graphs_in(body)
+
+
+class Place(NamedTuple):
+    """A graph, and what new nodes in it must heed.
+
+    Attributes:
+        graph: the main graph, the graph of a local function, or a body.
+        opset: version of the standard domain in it.
+        constant_nodes: whether its constants have to be nodes, because it can hold no initializers.
+    """
+
+    graph: ir.Graph
+    opset: int
+    constant_nodes: bool
+
+
+def places(model: ir.Model) -> list[Place]:
+    """Return every graph of a model, bodies after the graphs around them."""
+    return [
+        Place(graph, opset_of(top), top is not model.graph or not takes_initializers(graph, model))
+        for top in top_graphs(model)
+        for graph in graphs_in(top)
+    ]
+
+
+def opset_of(top: ir.Graph) -> int:
+    """Return the version of the standard domain in the main graph or the graph of a local function."""
+    return top.opset_imports.get("", top.opset_imports.get("ai.onnx", 1))
 
 
 def nodes_in(graph: ir.Graph) -> Iterator[ir.Node]:

@@ -18,6 +18,7 @@ from fuseonnx.core.graph import (
     detach,
     graphs_in,
     nodes_in,
+    opset_of,
     remove_if_dead,
     takes_initializers,
     top_graphs,
@@ -104,8 +105,7 @@ class Rewriter:
 
     def _opset(self, node: ir.Node) -> int:
         assert node.graph is not None
-        imports = self._tops[node.graph].opset_imports
-        return imports.get("", imports.get("ai.onnx", 1))
+        return opset_of(self._tops[node.graph])
 
     def _has_parameters(self, match: Match) -> str | None:
         """Return why a match in a local function may not be what it seems: callers give its attributes."""
