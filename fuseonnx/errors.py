@@ -12,6 +12,10 @@ class ModelLoadError(FuseOnnxError):
     """The source is not a usable ONNX model (not ONNX, truncated, empty, missing or escaping data…)."""
 
 
+class ExportError(FuseOnnxError):
+    """A framework's model cannot be turned into ONNX, or the ONNX model does not answer as the framework does."""
+
+
 class ModelSaveError(FuseOnnxError):
     """The artifact cannot be written (folder not writable, disk full, would overwrite the input…)."""
 
