@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
-from fuseonnx.frontends.source import ModelLike, Source, opened
+from fuseonnx.frontends.conversion import Conversion
+from fuseonnx.frontends.kinds import default_output
+from fuseonnx.frontends.options import ExportKeywords, ExportOptions, InputSpec
+from fuseonnx.frontends.source import ModelLike, OnnxModel, Source, opened
 
-__all__ = ["ModelLike", "Source", "opened"]
+__all__ = [
+    "Conversion",
+    "ExportKeywords",
+    "ExportOptions",
+    "InputSpec",
+    "ModelLike",
+    "OnnxModel",
+    "Source",
+    "default_output",
+    "opened",
+]

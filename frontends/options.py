@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -74,3 +74,18 @@ class ExportOptions:
     exporter: Literal["dynamo", "torchscript"] | None = None
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
     trust: bool = False
+
+
+class ExportKeywords(TypedDict, total=False):
+    """The attributes of `ExportOptions` as keyword arguments."""
+
+    inputs: Any
+    batch: int | Literal["dynamic"] | None
+    dynamic: Mapping[str, Mapping[int, str]]
+    opset: int | None
+    input_names: Sequence[str]
+    output_names: Sequence[str]
+    signature: str | None
+    exporter: Literal["dynamo", "torchscript"] | None
+    custom_objects: Mapping[str, Any]
+    trust: bool

@@ -18,14 +18,19 @@ if TYPE_CHECKING:
     from fuseonnx.core.pattern import any_of, const, maybe, op, var
     from fuseonnx.core.rule import GraphPass, Match, Rule
     from fuseonnx.errors import FuseOnnxError
+    from fuseonnx.exporting import Exported, export
+    from fuseonnx.frontends.options import ExportOptions, InputSpec
     from fuseonnx.report import Report
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Builder",
+    "ExportOptions",
+    "Exported",
     "FuseOnnxError",
     "GraphPass",
+    "InputSpec",
     "Match",
     "Refused",
     "Report",
@@ -33,6 +38,7 @@ __all__ = [
     "Rule",
     "any_of",
     "const",
+    "export",
     "maybe",
     "op",
     "optimize",
@@ -46,6 +52,8 @@ _HOMES = {
     "fuseonnx.core.pattern": ("any_of", "const", "maybe", "op", "var"),
     "fuseonnx.core.rule": ("GraphPass", "Match", "Rule"),
     "fuseonnx.errors": ("FuseOnnxError",),
+    "fuseonnx.exporting": ("Exported", "export"),
+    "fuseonnx.frontends.options": ("ExportOptions", "InputSpec"),
     "fuseonnx.report": ("Report",),
 }
 

@@ -6,27 +6,26 @@ import contextlib
 import difflib
 import gc
 import sys
-import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import fuseonnx
 from fuseonnx.analysis.shapes import annotate
 from fuseonnx.attempt import Attempt, Recipe, about, cook, cook_verified
+from fuseonnx.clock import Clock
 from fuseonnx.core import pipeline
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass, Rule, Stage, Step
 from fuseonnx.errors import ModelSaveError, OptionError
-from fuseonnx.frontends import ModelLike, Source, opened
+from fuseonnx.exporting import describe_export, verifier_of
+from fuseonnx.frontends import ExportKeywords, ModelLike, OnnxModel, Source, default_output, opened
 from fuseonnx.frontends.graphsurgeon import as_graph_pass
-from fuseonnx.io.load import load, read_weightless
+from fuseonnx.io.load import load
 from fuseonnx.passes import STAGES, all_steps
 from fuseonnx.passes.fold_constants import RULE as FOLD_CONSTANTS
 from fuseonnx.report import Report, RolledBack, RuleUse, Verification
-from fuseonnx.runtime.session import require_onnxruntime
-from fuseonnx.runtime.verify import Verifier
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -42,35 +41,15 @@ class Result:
     """What `optimize` made.
 
     Attributes:
-        model: the optimized model, of the same kind as the one given (a path for a path).
+        model: the optimized model, of the same kind as the one given (a path for a path), or an
+            `onnx.ModelProto` for a framework's model.
         path: the artifact on disk, or None if a model in memory was given and no output.
         report: what was done to it.
     """
 
-    model: ModelLike
+    model: OnnxModel
     path: Path | None
     report: Report
-
-
-@dataclass
-class _Clock:
-    """Adds up the seconds of each stage, and passes the stages on."""
-
-    on_progress: Callable[[str], None]
-    seconds: dict[str, float] = field(default_factory=dict)
-    _stage: str = ""
-    _since: float = field(default_factory=time.perf_counter)
-
-    def __call__(self, stage: str) -> None:
-        self.stop()
-        self._stage = stage
-        self.on_progress(stage)
-
-    def stop(self) -> None:
-        now = time.perf_counter()
-        if self._stage:
-            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
-        self._stage, self._since = "", now
 
 
 def optimize(  # noqa: PLR0913
@@ -87,12 +66,13 @@ def optimize(  # noqa: PLR0913
     in_place: bool = False,
     extra_rules: Sequence[ExtraRule] = (),
     on_progress: Callable[[str], None] = lambda _stage: None,
+    **export_options: Unpack[ExportKeywords],
 ) -> Result:
     """Rewrite a model, prove on onnxruntime that its answers did not change, and save it.
 
     Args:
-        model: a path, the bytes of an ONNX file, `onnx.ModelProto`, `onnx_ir.Model` or
-            `onnx_graphsurgeon.Graph`; never changed.
+        model: an ONNX model: a path, the bytes of a file, `onnx.ModelProto`, `onnx_ir.Model` or
+            `onnx_graphsurgeon.Graph`; or whatever `export` takes, which is exported first. Never changed.
         output: where to write the artifact; by default `model.opt.onnx` beside `model.onnx`, nowhere for a
             model in memory.
         only: names of the rules to run; by default all.
@@ -105,6 +85,7 @@ def optimize(  # noqa: PLR0913
         in_place: write the artifact over the model.
         extra_rules: rules and passes of your own, or functions on an `onnx_graphsurgeon.Graph`.
         on_progress: told the name of each stage as it begins.
+        **export_options: how to export a model that is not ONNX: see `ExportOptions`.
 
     Returns:
         The model, its path and the report.
@@ -112,23 +93,24 @@ def optimize(  # noqa: PLR0913
     Raises:
         FuseOnnxError: its message is one line that names the model and the cure.
     """
-    clock = _Clock(on_progress)
+    clock = Clock(on_progress)
     stages = _select(only, skip, extra_rules)
-    with opened(model) as source, _undisturbed():
+    with opened(model, export_options, clock) as source, _undisturbed():
         destination = _destination(source, output, in_place)
         recipe = Recipe(source.path, destination, stages, fix_shapes or {}, external_data)
         if verify:
-            shapes = {**(input_shapes or {}), **recipe.fix_shapes}
-            verifier = _verifier(source.path, shapes, samples)
+            verifier = verifier_of(source, {**(input_shapes or {}), **recipe.fix_shapes}, samples)
+            exported = describe_export(source, verifier, clock)
             attempt, verification, rolled_back = cook_verified(recipe, verifier, clock)
         else:
+            exported = describe_export(source, None, clock)
             attempt, rolled_back = cook(recipe, Journal(), clock), ()
             verification = Verification("skipped", reason="verification was switched off")
         attempt.draft.publish()
         clock.stop()
-        path = destination if source.on_disk or output is not None else None
+        path = destination if source.given or output is not None else None
         report = _report(source, path, attempt, verification, rolled_back, clock)
-        return Result(source.restore(destination), path, report)
+        return Result(source.restore(destination), path, replace(report, export=exported))
 
 
 def plan(model: ModelLike, *, only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[RuleUse, ...]:
@@ -171,20 +153,14 @@ def _wanted(steps: Sequence[Step], names: set[str]) -> tuple[Step, ...]:
 
 def _destination(source: Source, output: str | Path | None, in_place: bool) -> Path:
     """Return where the artifact goes: for a model in memory and no output, beside its temporary file."""
-    if in_place and (output is not None or not source.on_disk):
-        raise OptionError("in place means over the model's own file: give a path, and no output")
+    if in_place and (output is not None or source.path != source.given):
+        raise OptionError("in place means over the model's own ONNX file: give its path, and no output")
     if output is not None:
         destination = Path(output)
-        if source.on_disk and destination.resolve() == source.path.resolve():
+        if source.given and destination.resolve() == source.given.resolve():
             raise ModelSaveError(f"{destination}: would overwrite the model; use --in-place if that is meant")
         return destination
-    return source.path if in_place else source.path.with_suffix(".opt.onnx")
-
-
-def _verifier(original: Path, shapes: Mapping[str, Sequence[int]], samples: str | Path | None) -> Verifier:
-    require_onnxruntime()
-    proto = read_weightless(original)
-    return Verifier(original, graph_of=proto, shapes=shapes, samples=Path(samples) if samples else None)
+    return source.path if in_place else default_output(source.given or source.path, ".opt.onnx")
 
 
 def _report(
@@ -193,7 +169,7 @@ def _report(
     attempt: Attempt,
     verification: Verification,
     rolled_back: tuple[RolledBack, ...],
-    clock: _Clock,
+    clock: Clock,
 ) -> Report:
     return Report(
         source=source.name,

@@ -13,7 +13,7 @@ class ModelLoadError(FuseOnnxError):
 
 
 class ExportError(FuseOnnxError):
-    """A framework's model cannot be turned into ONNX, or the ONNX model does not answer as the framework does."""
+    """A framework's model cannot become ONNX, or what it became does not answer as the framework does."""
 
 
 class ModelSaveError(FuseOnnxError):

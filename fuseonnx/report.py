@@ -85,7 +85,38 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class Report:
+class _Document:
+    """A dataclass that can be written as JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as dictionaries and lists that any JSON parser reads back."""
+        return {name: _json_ready(value) for name, value in dataclasses.asdict(self).items()}
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Return the report as a JSON document."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+
+@dataclass(frozen=True)
+class Export(_Document):
+    """How an ONNX model was made of a framework's, and how near its answers are to the framework's own."""
+
+    source: str
+    output: str | None
+    """The ONNX file; None if it was made only to be optimized."""
+    framework: str
+    """With its version, as that of the exporter."""
+    exporter: str
+    opset: int
+    parity: Verification
+    """The ONNX model, run on onnxruntime with its optimizations off, against the framework."""
+    seconds: dict[str, float]
+    """Stage name to wall-clock seconds."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report(_Document):
     """Everything `optimize` has to say about one model."""
 
     source: str
@@ -100,14 +131,10 @@ class Report:
     verification: Verification
     seconds: dict[str, float]
     """Stage name to wall-clock seconds."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as dictionaries and lists that any JSON parser reads back."""
-        return {name: _json_ready(value) for name, value in dataclasses.asdict(self).items()}
-
-    def to_json(self, indent: int | None = 2) -> str:
-        """Return the report as a JSON document."""
-        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+    export: Export | None = None
+    """How the model became ONNX, if it was not."""
+    parity: Verification | None = None
+    """The artifact against the framework, if the model came from one."""
 
     def to_markdown(self) -> str:
         """Return the report as Markdown, with the tables that the command line prints."""

@@ -11,8 +11,10 @@ from fuseonnx.passes import (
     eliminate_flattened_product,
     eliminate_identity,
     eliminate_impossible_branch,
+    eliminate_index_wrap,
     eliminate_monotone_before_argmax,
     eliminate_nan_guard,
+    eliminate_negated_erf,
     eliminate_noop_arithmetic,
     eliminate_noop_cast,
     eliminate_noop_concat,
@@ -84,6 +86,8 @@ from fuseonnx.passes import (
     fuse_softmax,
     fuse_softsign,
     fuse_transposed_matmul,
+    fuse_where,
+    hoist_bias_over_reshape,
     hoist_common_if_nodes,
     hoist_gelu_half,
     inline_constant_if,
@@ -122,6 +126,7 @@ from fuseonnx.passes import (
     sink_heads_below_rotary_embedding,
     sink_transposes,
     swap_negated_if,
+    swap_transposed_product,
     unroll_loops,
 )
 
@@ -177,6 +182,9 @@ STAGES: tuple[Stage, ...] = (
             merge_squeeze_into_reduce.RULE,
             merge_unsqueeze_into_reduce.RULE,
             merge_wheres.RULE,
+            fuse_where.RULE,
+            eliminate_index_wrap.RULE,
+            hoist_bias_over_reshape.RULE,
             merge_difference_test.RULE,
             fuse_slice_squeeze.RULE,
             eliminate_flattened_product.RULE,
@@ -200,6 +208,7 @@ STAGES: tuple[Stage, ...] = (
         (
             fuse_hard_sigmoid.RULE,
             fuse_hard_swish.RULE,
+            eliminate_negated_erf.RULE,
             fuse_gelu.RULE,
             hoist_gelu_half.RULE,
             fuse_mish.RULE,
@@ -227,6 +236,7 @@ STAGES: tuple[Stage, ...] = (
         "move",
         (
             sink_transposes.RULE,
+            swap_transposed_product.RULE,
             merge_reshapes_around_transpose.RULE,
             merge_reshape_over_transpose.RULE,
             eliminate_unit_transpose.RULE,

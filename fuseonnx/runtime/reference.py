@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import onnx
 
@@ -21,6 +23,9 @@ from fuseonnx.runtime.values import Array, Rounding, is_float, leaves, mismatch
 
 if TYPE_CHECKING:
     import onnxruntime
+
+Attempt: TypeAlias = Callable[[Feeds], Sequence[Any]]
+"""Runs some model; raises BackendError for inputs that it refuses."""
 
 _SECONDS = 3.0
 _FEWEST_RUNS = 4
@@ -60,6 +65,8 @@ class Reference:
     runs: list[Run]
     rounding: Rounding
     notes: tuple[str, ...]
+    refused: tuple[str, ...] = ()
+    """Why the original refused inputs of valid sizes."""
 
 
 def build_reference(
@@ -70,24 +77,27 @@ def build_reference(
     samples: Path | None,
     seed: int,
     threads: int,
+    attempt: Attempt | None = None,
 ) -> Reference | str:
     """Run the original on samples and generated inputs and measure its noise.
 
-    Returns one line instead when that is impossible: onnxruntime is missing or cannot load it, no input is
-    accepted, every output is random. Raises OptionError when shapes or samples do not fit the model.
+    `attempt` decides which input sizes are valid; by default the original itself. Returns one line instead
+    when that is impossible: onnxruntime is missing or cannot load it, no input is accepted, every output is
+    random. Raises OptionError when shapes or samples do not fit the model.
     """
     uses = Uses(graph_of)
     notes: list[str] = []
     try:
         specs = input_specs(graph_of, uses, shapes)
         given = load_samples(samples, specs) if samples else []
-        generated = _generate(original, graph_of, shapes, seed, threads, notes)
+        attempt = attempt or partial(run, open_session(original, threads=threads))
+        generated = _generate(graph_of, shapes, seed, attempt, notes)
         session = open_session(original, threads=threads)
-        runs = _answer(session, given, generated, notes)
+        runs, refused = _answer(session, given, generated, notes)
     except BackendError as error:
         return str(error)
     if not runs:
-        return f"{original}: no generated input is accepted: give --input-shape or --samples; {notes[-1]}"
+        return f"{original}: no generated input is accepted: give --input-shape or --inputs; {notes[-1]}"
     signature = Signature.of(session)
     random = _mark_random(session, runs) if uses.unseeded_random else []
     if random:
@@ -98,24 +108,41 @@ def build_reference(
     rounding = Rounding(uses.precision, sum(node.op_type != "Constant" for node in uses.nodes))
     measure_noise(original, runs, rounding, uses.has_steps, threads, notes)
     notes += _single_sizes(specs, runs)
-    return Reference(signature, runs, rounding, tuple(notes))
+    return Reference(signature, runs, rounding, tuple(notes), tuple(refused))
+
+
+def answered_by(reference: Reference, framework: Attempt) -> Reference | str:
+    """Return the reference with the answers of another model, or why that refuses every run."""
+    runs: list[Run] = []
+    refused: list[str] = []
+    for known in reference.runs:
+        try:
+            values = framework(known.feeds)
+        except BackendError as error:
+            refused.append(f"run {known.label!r} was refused by the framework: {error}")
+            continue
+        if len(values) != len(known.outputs):
+            return f"the framework gives {len(values)} outputs, the export {len(known.outputs)}"
+        outputs = [copy.copy(expected) for expected in known.outputs]
+        for expected, value in zip(outputs, values, strict=True):
+            expected.leaves = leaves(value)
+        runs.append(Run(known.label, known.feeds, outputs))
+    return replace(reference, runs=runs, notes=(*reference.notes, *refused)) if runs else refused[0]
 
 
 def _generate(
-    original: Path,
     graph_of: onnx.ModelProto,
     shapes: Mapping[str, Sequence[int]],
     seed: int,
-    threads: int,
+    attempt: Attempt,
     notes: list[str],
 ) -> list[tuple[str, Feeds]]:
-    """Return generated inputs whose sizes the original accepts."""
-    session = open_session(original, threads=threads)
+    """Return generated inputs of valid sizes."""
     refused: list[str] = []
 
     def accepts(feeds: Feeds) -> bool:
         try:
-            run(session, feeds)
+            attempt(feeds)
         except BackendError as error:
             refused.append(str(error))
             return False
@@ -132,9 +159,13 @@ def _answer(
     given: list[tuple[str, Feeds]],
     generated: list[tuple[str, Feeds]],
     notes: list[str],
-) -> list[Run]:
-    """Run the original, at least four times and then while it is quick and its outputs are small."""
+) -> tuple[list[Run], list[str]]:
+    """Run the original, at least four times and then while it is quick and its outputs are small.
+
+    Returns its answers, and why it refused the inputs that it refused.
+    """
     runs: list[Run] = []
+    refused: list[str] = []
     started, size = time.monotonic(), 0
     for number, (label, feeds) in enumerate([*given, *generated]):
         if len(runs) >= _FEWEST_RUNS and (time.monotonic() - started > _SECONDS or size > _MOST_BYTES):
@@ -145,11 +176,12 @@ def _answer(
         except BackendError as error:
             if number < len(given):
                 raise OptionError(f"{label}: the original does not run on this sample: {error}") from None
-            notes.append(f"run {label!r} was refused by the original: {error}")
+            refused.append(f"run {label!r} was refused by the original: {error}")
             continue
         size += sum(leaf.nbytes for output in outputs for leaf in output.leaves)
         runs.append(Run(label, feeds, outputs))
-    return runs
+    notes += refused
+    return runs, refused
 
 
 def _mark_random(session: onnxruntime.InferenceSession, runs: list[Run]) -> list[str]:

@@ -12,7 +12,7 @@ import onnx
 from fuseonnx.errors import BackendError
 from fuseonnx.report import OutputDifference, Verification
 from fuseonnx.runtime.noise import Run
-from fuseonnx.runtime.reference import Reference, Signature, build_reference
+from fuseonnx.runtime.reference import Attempt, Reference, Signature, answered_by, build_reference
 from fuseonnx.runtime.session import open_session, run
 from fuseonnx.runtime.values import Difference, judge, leaves, mismatch
 
@@ -29,12 +29,15 @@ class Verifier:
         samples: Path | None = None,
         seed: int = 0,
         threads: int = 0,
+        framework: Attempt | None = None,
     ) -> None:
         """Take the original's file and, as `graph_of`, its proto: the graph is read, weights may be external.
 
         `shapes` fixes the shape of inputs by name; `samples` is an `.npz` file or a folder of them, run
-        besides the generated inputs. Nothing is run before the first `compare`.
+        besides the generated inputs; `framework` runs the model that the original was exported from. Nothing
+        is run before the first comparison.
         """
+        self._framework = framework
         self._original = original
         self._graph_of = graph_of
         self._shapes = shapes or {}
@@ -52,10 +55,18 @@ class Verifier:
         reference = self._reference
         if isinstance(reference, str):
             return Verification("skipped", reason=reference)
-        try:
-            return _compare(reference, candidate, self._threads)
-        except BackendError as error:
-            return Verification("failed", reason=str(error), notes=reference.notes)
+        return _compare(reference, candidate, self._threads)
+
+    def compare_with_framework(self, candidate: Path) -> Verification:
+        """Run `candidate` on the same inputs and judge it by what the framework answers.
+
+        The noise is the original's, which is the framework's export. The status is `failed` also when the
+        original refuses input sizes that the framework takes.
+        """
+        reference = self._framework_reference
+        if isinstance(reference, str):
+            return Verification("failed", reason=reference)
+        return _compare(reference, candidate, self._threads)
 
     @cached_property
     def _reference(self) -> Reference | str:
@@ -67,11 +78,24 @@ class Verifier:
             samples=self._samples,
             seed=self._seed,
             threads=self._threads,
+            attempt=self._framework,
         )
+
+    @cached_property
+    def _framework_reference(self) -> Reference | str:
+        """What the framework answers to the same inputs, or why that cannot be compared."""
+        assert self._framework is not None
+        reference = self._reference
+        if isinstance(reference, str) or reference.refused:
+            return reference if isinstance(reference, str) else reference.refused[0]
+        return answered_by(reference, self._framework)
 
 
 def _compare(reference: Reference, candidate: Path, threads: int) -> Verification:
-    session = open_session(candidate, threads=threads)
+    try:
+        session = open_session(candidate, threads=threads)
+    except BackendError as error:
+        return Verification("failed", reason=str(error), notes=reference.notes)
     if reason := reference.signature.difference(Signature.of(session)):
         return Verification("failed", reason=reason, notes=reference.notes)
     worst: dict[str, tuple[Difference, str]] = {}

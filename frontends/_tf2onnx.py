@@ -1,0 +1,294 @@
+"""TensorFlow graphs to ONNX files, by tf2onnx and around what it gets wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from fuseonnx.errors import ExportError, OptionError
+from fuseonnx.frontends._ports import name_ports
+from fuseonnx.frontends._quiet import quiet
+from fuseonnx.frontends.conversion import MAX_IR_VERSION
+
+NEWEST_OPSET = 18
+"""That tf2onnx 1.17 writes."""
+
+_OLDEST_OPSET = 9
+_DATA = "model.onnx.data"
+_MAX_MESSAGE_BYTES = 1_900_000_000
+"""Of weights in a tf GraphDef, a protobuf message, whose limit is 2 GiB."""
+_SMALL_WEIGHT = 1000
+"""Bytes of one that tf2onnx may need to see early: shapes, axes."""
+
+
+def write_onnx(
+    concrete: Any,
+    folder: Path,
+    *,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    opset: int | None,
+) -> Path:
+    """Write a concrete function of TensorFlow, its variables frozen, to `folder/"model.onnx"`.
+
+    Args:
+        concrete: a tf ConcreteFunction. Its inputs that are not captured, in order, get `input_names`; its flat
+            outputs get `output_names`.
+        opset: 9 to 18; by default 18.
+
+    Raises:
+        ExportError: an operator has no counterpart in ONNX.
+        OptionError: the opset is not one that tf2onnx writes, or the names do not fit.
+    """
+    captured = {inner.name for _, inner in concrete.graph.captures}
+    inputs = [tensor.name for tensor in concrete.inputs if tensor.name not in captured]
+    outputs = [tensor.name for tensor in concrete.outputs]
+    with quiet():
+        graph_def, weights = _frozen(concrete)
+    names = (input_names, output_names)
+    if weights:
+        return finish(
+            folder,
+            names,
+            opset,
+            graph_def,
+            const_node_values=weights,
+            input_names=inputs,
+            output_names=outputs,
+        )
+    return write_graph_def(graph_def, folder, tensors=(inputs, outputs), names=names, opset=opset)
+
+
+def write_graph_def(
+    graph_def: Any,
+    folder: Path,
+    *,
+    tensors: tuple[Sequence[str], Sequence[str]],
+    names: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    opset: int | None,
+) -> Path:
+    """Write a frozen tf GraphDef to `folder/"model.onnx"`.
+
+    Args:
+        tensors: names of the input and output tensors in the graph, such as `x:0`.
+        names: what to call them in ONNX; empty keeps the names.
+        opset: 9 to 18; by default 18.
+
+    Raises:
+        ExportError: an operator has no counterpart in ONNX.
+        OptionError: the opset is not one that tf2onnx writes, or the names do not fit.
+    """
+    import tensorflow as tf
+    from tf2onnx import tf_loader
+
+    inputs, outputs = map(list, tensors)
+    with quiet(), tf.device("/cpu:0"), tf.Graph().as_default():
+        graph_def = inlined(graph_def, [*inputs, *outputs])
+        tf.import_graph_def(graph_def, name="")
+        graph_def = tf_loader.tf_optimize(inputs, outputs, graph_def)
+    return finish(folder, names, opset, graph_def, input_names=inputs, output_names=outputs)
+
+
+def finish(
+    folder: Path,
+    names: tuple[Sequence[str], Sequence[str]],
+    opset: int | None,
+    graph_def: Any = None,
+    **source: Any,
+) -> Path:
+    """Run tf2onnx, name inputs and outputs, and write `folder/"model.onnx"`.
+
+    Args:
+        names: of inputs and outputs, in order; empty keeps what tf2onnx calls them.
+        opset: 9 to 18; by default 18.
+        graph_def: frozen and inlined; None with `tflite_path`.
+        source: of tf2onnx's process_tf_graph: `input_names`, `output_names` (tensors of the graph),
+            `tflite_path`, `initialized_tables`, `const_node_values` (the data of constants that `graph_def` has
+            no room for).
+
+    Raises:
+        ExportError: an operator has no counterpart in ONNX.
+        OptionError: the opset is not one that tf2onnx writes, or the names do not fit.
+    """
+    opset = NEWEST_OPSET if opset is None else opset
+    if not _OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        raise OptionError(f"opset {opset}: tf2onnx writes {_OLDEST_OPSET} to {NEWEST_OPSET}")
+    import tensorflow as tf
+    from tf2onnx.graph import ExternalTensorStorage
+
+    if graph_def is not None:
+        source["graph_def"] = graph_def
+    with quiet(), _failures() as failures, tf.device("/cpu:0"):
+        try:
+            draft = _draft(opset, source, keep_going=False)
+        except Exception:
+            failures.clear()
+            draft = _draft(opset, source, keep_going=True)
+        storage = ExternalTensorStorage() if "const_node_values" in source else None
+        proto = draft.make_model("", external_tensor_storage=storage)
+    _refuse_foreign(proto.graph, opset, failures)
+    if storage:
+        _write_data(proto.graph, storage.name_to_tensor_data, folder)
+    model = ir.from_proto(proto)
+    name_ports(model.graph, *names)
+    model.ir_version = min(model.ir_version, MAX_IR_VERSION)
+    path = folder / "model.onnx"
+    path.write_bytes(ir.to_proto(model).SerializeToString())
+    return path
+
+
+def _draft(opset: int, source: Mapping[str, Any], *, keep_going: bool) -> Any:
+    """Return tf2onnx's graph. To keep going when one of its optimizers fails it copies the weights for each."""
+    import tensorflow as tf
+    from tf2onnx import optimizer, tfonnx
+
+    options = dict(source)
+    with tf.Graph().as_default() as graph:
+        if graph_def := options.pop("graph_def", None):
+            tf.import_graph_def(graph_def, name="")
+        draft = tfonnx.process_tf_graph(
+            graph, opset=opset, continue_on_error=True, custom_op_handlers=dict(_HANDLERS), **options
+        )
+        return optimizer.optimize_graph(draft, catch_errors=keep_going)
+
+
+def _write_data(graph: onnx.GraphProto, data: dict[str, bytes], folder: Path) -> None:
+    """Write the tensors that tf2onnx kept apart to one file, in which `graph` then finds them."""
+    with (folder / _DATA).open("wb") as file:
+        for tensor in graph.initializer:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                content = data.pop(onnx.external_data_helper.ExternalDataInfo(tensor).location)
+                where = {"location": _DATA, "offset": file.tell(), "length": len(content)}
+                del tensor.external_data[:]
+                for key, value in where.items():
+                    tensor.external_data.add(key=key, value=str(value))
+                file.write(content)
+
+
+def inlined(graph_def: Any, tensors: Sequence[str]) -> Any:
+    """Return a tf GraphDef with its function calls replaced by their bodies; `graph_def` is changed.
+
+    TensorFlow inlines no function that is to be compiled by XLA (`tf.function(jit_compile=True)`: Keras runs
+    grouped convolutions so), and tf2onnx would leave the call in the graph. The marks are on calls, at any depth,
+    and on the functions.
+
+    Args:
+        tensors: inputs and outputs that must keep their names.
+    """
+    from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, rewriter_config_pb2
+    from tensorflow.python.grappler import tf_optimizer
+
+    for function in graph_def.library.function:
+        for mark in ("_XlaMustCompile", "_noinline", "api_implements"):
+            function.attr.pop(mark, None)
+        for node in function.node_def:
+            node.attr.pop("_XlaMustCompile", None)
+    for node in graph_def.node:
+        node.attr.pop("_XlaMustCompile", None)
+    meta_graph = meta_graph_pb2.MetaGraphDef(graph_def=graph_def)
+    meta_graph.collection_def["train_op"].node_list.value.extend(tensors)
+    config = config_pb2.ConfigProto()
+    rewrite = config.graph_options.rewrite_options
+    rewrite.min_graph_nodes = -1
+    rewrite.optimizers.append("function")
+    rewrite.function_optimization = rewriter_config_pb2.RewriterConfig.AGGRESSIVE
+    return tf_optimizer.OptimizeGraph(config, meta_graph)
+
+
+def _frozen(concrete: Any) -> tuple[Any, dict[str, bytes]]:
+    """Return the GraphDef of a concrete function, inlined, with constants for its variables.
+
+    Returns:
+        The GraphDef, and {node: bytes} of its constants if it has no room for them; they are zeros in it then.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework import convert_to_constants as freezing
+
+    class Converter(freezing._FunctionConverterDataInEager):  # type: ignore[misc]
+        """As TensorFlow's, but of a graph that was inlined in our way."""
+
+        def __init__(self) -> None:
+            self._func = concrete
+            graph_def = freezing.disable_lower_using_switch_merge(concrete.graph.as_graph_def())
+            tensors = [tensor.name for tensor in [*concrete.inputs, *concrete.outputs]]
+            freezing._ConverterData.__init__(self, inlined(graph_def, tensors))
+            self._build_tensor_data()
+
+    converter = Converter()
+    arrays = {name: data.numpy for name, data in converter.tensor_data.items() if data.numpy.nbytes > _SMALL_WEIGHT}
+    if sum(array.nbytes for array in arrays.values()) < _MAX_MESSAGE_BYTES:
+        return freezing._replace_variables_by_constants(converter)[0], {}
+    for name, array in arrays.items():
+        converter.tensor_data[name] = converter.tensor_data[name]._replace(numpy=np.zeros((), array.dtype))
+    graph_def = freezing._replace_variables_by_constants(converter)[0]
+    for node in graph_def.node:
+        if node.name in arrays:
+            node.attr["value"].tensor.tensor_shape.CopyFrom(tf.TensorShape(arrays[node.name].shape).as_proto())
+    return graph_def, {name: arrays[name].tobytes() for name in list(arrays)}
+
+
+def _convert_erfc(graph: Any, node: Any, name: str, args: Sequence[Any]) -> None:
+    """Erfc(x) = 1 - Erf(x): tf2onnx knows Erf only, and TensorFlow's exact Gelu uses Erfc."""
+    dtype, shape = graph.get_dtype(node.output[0]), graph.get_shape(node.output[0])
+    one = graph.make_const(f"{name}_one", np.ones((), onnx.helper.tensor_dtype_to_np_dtype(dtype)))
+    graph.remove_node(name)
+    erf = graph.make_node("Erf", node.input, shapes=[shape], dtypes=[dtype])
+    graph.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=node.output, shapes=[shape], dtypes=[dtype])
+
+
+_HANDLERS = {"Erfc": (_convert_erfc, [])}
+
+
+@contextmanager
+def _failures() -> Iterator[dict[str, str]]:
+    """Collect {node: reason} of the nodes that tf2onnx gives up on; it only logs them."""
+    failures: dict[str, str] = {}
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and isinstance(record.args, tuple) and record.args:
+                failures[str(record.args[0])] = str(record.exc_info[1])
+
+    logger, collector = logging.getLogger("tf2onnx.tfonnx"), Collector()
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(collector)
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    try:
+        yield failures
+    finally:
+        logger.removeHandler(collector)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def _refuse_foreign(graph: onnx.GraphProto, opset: int, failures: Mapping[str, str]) -> None:
+    """Refuse a graph with a node that is none of ONNX's: tf2onnx leaves TensorFlow's node in place."""
+    for node in graph.node:
+        is_known = onnx.defs.has(node.op_type, opset, node.domain)
+        if not is_known or node.name in failures:
+            reason = f" ({failures[node.name]})" if node.name in failures else ""
+            raise ExportError(
+                f"layer '{_layer_of(node.name)}': tf2onnx cannot convert its operator {node.op_type}{reason}; "
+                "replace the layer, or export the model up to it"
+            )
+        for attribute in node.attribute:
+            for body in [attribute.g, *attribute.graphs]:
+                _refuse_foreign(body, opset, failures)
+
+
+def _layer_of(node: str) -> str:
+    """Return the path of the layer that a node belongs to: `net_1/stem_1` of `net_1/stem_1/Conv2D`."""
+    path = [
+        part
+        for part in node.split("/")
+        if not part.startswith(("StatefulPartitionedCall", "PartitionedCall"))
+    ]
+    return "/".join(path[:-1]) or node
