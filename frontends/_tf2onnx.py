@@ -24,8 +24,6 @@ _OLDEST_OPSET = 9
 _DATA = "model.onnx.data"
 _MAX_MESSAGE_BYTES = 1_900_000_000
 """Of weights in a tf GraphDef, a protobuf message, whose limit is 2 GiB."""
-_SMALL_WEIGHT = 1000
-"""Bytes of one that tf2onnx may need to see early: shapes, axes."""
 
 
 def write_onnx(
@@ -52,18 +50,14 @@ def write_onnx(
     outputs = [tensor.name for tensor in concrete.outputs]
     with quiet():
         graph_def, weights = _frozen(concrete)
-    names = (input_names, output_names)
-    if weights:
-        return finish(
-            folder,
-            names,
-            opset,
-            graph_def,
-            const_node_values=weights,
-            input_names=inputs,
-            output_names=outputs,
-        )
-    return write_graph_def(graph_def, folder, tensors=(inputs, outputs), names=names, opset=opset)
+    return write_graph_def(
+        graph_def,
+        folder,
+        tensors=(inputs, outputs),
+        names=(input_names, output_names),
+        opset=opset,
+        weights=weights,
+    )
 
 
 def write_graph_def(
@@ -73,6 +67,7 @@ def write_graph_def(
     tensors: tuple[Sequence[str], Sequence[str]],
     names: tuple[Sequence[str], Sequence[str]] = ((), ()),
     opset: int | None,
+    weights: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a frozen tf GraphDef to `folder/"model.onnx"`.
 
@@ -80,6 +75,7 @@ def write_graph_def(
         tensors: names of the input and output tensors in the graph, such as `x:0`.
         names: what to call them in ONNX; empty keeps the names.
         opset: 9 to 18; by default 18.
+        weights: placeholder to tf Variable, of weights that the graph has no room for.
 
     Raises:
         ExportError: an operator has no counterpart in ONNX.
@@ -88,12 +84,21 @@ def write_graph_def(
     import tensorflow as tf
     from tf2onnx import tf_loader
 
-    inputs, outputs = map(list, tensors)
+    weights = weights or {}
+    inputs, outputs = [*tensors[0], *(f"{name}:0" for name in weights)], list(tensors[1])
     with quiet(), tf.device("/cpu:0"), tf.Graph().as_default():
         graph_def = inlined(graph_def, [*inputs, *outputs])
         tf.import_graph_def(graph_def, name="")
         graph_def = tf_loader.tf_optimize(inputs, outputs, graph_def)
-    return finish(folder, names, opset, graph_def, input_names=inputs, output_names=outputs)
+    return finish(
+        folder,
+        names,
+        opset,
+        graph_def,
+        list(weights.values()),
+        input_names=inputs,
+        output_names=outputs,
+    )
 
 
 def finish(
@@ -101,6 +106,7 @@ def finish(
     names: tuple[Sequence[str], Sequence[str]],
     opset: int | None,
     graph_def: Any = None,
+    weights: Sequence[Any] = (),
     **source: Any,
 ) -> Path:
     """Run tf2onnx, name inputs and outputs, and write `folder/"model.onnx"`.
@@ -109,9 +115,9 @@ def finish(
         names: of inputs and outputs, in order; empty keeps what tf2onnx calls them.
         opset: 9 to 18; by default 18.
         graph_def: frozen and inlined; None with `tflite_path`.
+        weights: tf Variables that the last inputs stand for; they are written to `folder/"model.onnx.data"`.
         source: of tf2onnx's process_tf_graph: `input_names`, `output_names` (tensors of the graph),
-            `tflite_path`, `initialized_tables`, `const_node_values` (the data of constants that `graph_def` has
-            no room for).
+            `tflite_path`, `initialized_tables`.
 
     Raises:
         ExportError: an operator has no counterpart in ONNX.
@@ -121,7 +127,6 @@ def finish(
     if not _OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise OptionError(f"opset {opset}: tf2onnx writes {_OLDEST_OPSET} to {NEWEST_OPSET}")
     import tensorflow as tf
-    from tf2onnx.graph import ExternalTensorStorage
 
     if graph_def is not None:
         source["graph_def"] = graph_def
@@ -131,12 +136,10 @@ def finish(
         except Exception:
             failures.clear()
             draft = _draft(opset, source, keep_going=True)
-        storage = ExternalTensorStorage() if "const_node_values" in source else None
-        proto = draft.make_model("", external_tensor_storage=storage)
+        proto = draft.make_model("")
     _refuse_foreign(proto.graph, opset, failures)
-    if storage:
-        _write_data(proto.graph, storage.name_to_tensor_data, folder)
     model = ir.from_proto(proto)
+    _write_weights(model.graph, weights, folder)
     name_ports(model.graph, *names)
     model.ir_version = min(model.ir_version, MAX_IR_VERSION)
     path = folder / "model.onnx"
@@ -159,17 +162,25 @@ def _draft(opset: int, source: Mapping[str, Any], *, keep_going: bool) -> Any:
         return optimizer.optimize_graph(draft, catch_errors=keep_going)
 
 
-def _write_data(graph: onnx.GraphProto, data: dict[str, bytes], folder: Path) -> None:
-    """Write the tensors that tf2onnx kept apart to one file, in which `graph` then finds them."""
+def _write_weights(graph: ir.Graph, weights: Sequence[Any], folder: Path) -> None:
+    """Turn the last inputs into initializers with external data, written one after the other."""
+    if not weights:
+        return
     with (folder / _DATA).open("wb") as file:
-        for tensor in graph.initializer:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                content = data.pop(onnx.external_data_helper.ExternalDataInfo(tensor).location)
-                where = {"location": _DATA, "offset": file.tell(), "length": len(content)}
-                del tensor.external_data[:]
-                for key, value in where.items():
-                    tensor.external_data.add(key=key, value=str(value))
-                file.write(content)
+        for variable in reversed(weights):
+            value, offset = graph.inputs.pop(), file.tell()
+            array = variable.numpy()
+            array.tofile(file)
+            value.const_value = ir.ExternalTensor(
+                _DATA,
+                offset,
+                array.nbytes,
+                ir.DataType.from_numpy(array.dtype),
+                shape=ir.Shape(array.shape),
+                name=value.name or "",
+                base_dir=folder,
+            )
+            graph.register_initializer(value)
 
 
 def inlined(graph_def: Any, tensors: Sequence[str]) -> Any:
@@ -202,17 +213,18 @@ def inlined(graph_def: Any, tensors: Sequence[str]) -> Any:
     return tf_optimizer.OptimizeGraph(config, meta_graph)
 
 
-def _frozen(concrete: Any) -> tuple[Any, dict[str, bytes]]:
+def _frozen(concrete: Any) -> tuple[Any, dict[str, Any]]:
     """Return the GraphDef of a concrete function, inlined, with constants for its variables.
 
     Returns:
-        The GraphDef, and {node: bytes} of its constants if it has no room for them; they are zeros in it then.
+        The GraphDef, and {placeholder: tf Variable} of the largest weights if it has no room for all.
     """
-    import tensorflow as tf
     from tensorflow.python.framework import convert_to_constants as freezing
 
+    apart = _without_room(concrete)
+
     class Converter(freezing._FunctionConverterDataInEager):  # type: ignore[misc]
-        """As TensorFlow's, but of a graph that was inlined in our way."""
+        """As TensorFlow's, but of a graph that is inlined in our way, and with stubs for the weights apart."""
 
         def __init__(self) -> None:
             self._func = concrete
@@ -221,17 +233,32 @@ def _frozen(concrete: Any) -> tuple[Any, dict[str, bytes]]:
             freezing._ConverterData.__init__(self, inlined(graph_def, tensors))
             self._build_tensor_data()
 
-    converter = Converter()
-    arrays = {name: data.numpy for name, data in converter.tensor_data.items() if data.numpy.nbytes > _SMALL_WEIGHT}
-    if sum(array.nbytes for array in arrays.values()) < _MAX_MESSAGE_BYTES:
-        return freezing._replace_variables_by_constants(converter)[0], {}
-    for name, array in arrays.items():
-        converter.tensor_data[name] = converter.tensor_data[name]._replace(numpy=np.zeros((), array.dtype))
-    graph_def = freezing._replace_variables_by_constants(converter)[0]
+        def _eval(self, tensor: Any) -> Any:
+            is_apart = any(tensor is variable for variable in apart.values())
+            return np.zeros((), tensor.dtype.as_numpy_dtype) if is_apart else tensor.numpy()
+
+    graph_def, _ = freezing._replace_variables_by_constants(Converter())
     for node in graph_def.node:
-        if node.name in arrays:
-            node.attr["value"].tensor.tensor_shape.CopyFrom(tf.TensorShape(arrays[node.name].shape).as_proto())
-    return graph_def, {name: arrays[name].tobytes() for name in list(arrays)}
+        if node.name in apart:
+            node.op = "Placeholder"
+            del node.attr["value"]
+            node.attr["shape"].shape.CopyFrom(apart[node.name].shape.as_proto())
+    return graph_def, apart
+
+
+def _without_room(concrete: Any) -> dict[str, Any]:
+    """Return {placeholder: tf Variable} of the largest weights, so that the others fit into one message."""
+    variables = {id(variable.handle): variable for variable in concrete.graph.variables}
+    captured = {
+        inner.op.name: variables[id(outer)] for outer, inner in concrete.graph.captures if id(outer) in variables
+    }
+    sizes = {name: variable.shape.num_elements() * variable.dtype.size for name, variable in captured.items()}
+    apart, rest = {}, sum(sizes.values())
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        if rest <= _MAX_MESSAGE_BYTES:
+            break
+        apart[name], rest = captured[name], rest - sizes[name]
+    return apart
 
 
 def _convert_erfc(graph: Any, node: Any, name: str, args: Sequence[Any]) -> None:

@@ -59,7 +59,7 @@ def bind(model: torch.nn.Module, inputs: Any) -> Call:
     Raises:
         ExportError: there are none, or one of them is neither a tensor nor a constant.
     """
-    from torch.utils._pytree import SUPPORTED_NODES, tree_flatten_with_path
+    from torch.utils._pytree import tree_flatten_with_path
 
     positional, others = forward_arguments(model)
     if inputs is None:
@@ -73,7 +73,7 @@ def bind(model: torch.nn.Module, inputs: Any) -> Call:
     _register_caches((args, kwargs))
     paths, spec = tree_flatten_with_path((args, kwargs))
     device = _device_of(model)
-    call = Call([], [], [], [], [], spec, _classes(spec) & SUPPORTED_NODES.keys() - {tuple, list, dict})
+    call = Call([], [], [], [], [], spec, _node_classes((args, kwargs)))
     for path, leaf in paths:
         side, first, *rest = [_key(key) for key in path]
         argument = str(first) if side else _positional_name(positional, others, int(first))
@@ -141,6 +141,24 @@ def named_outputs(value: Any, kept: frozenset[type], name: str = "") -> Iterator
         yield from named_outputs(child, kept, f"{name}_{key}" if name else str(key))
 
 
+def flat_module(model: torch.nn.Module, call: Call, outputs: Sequence[str]) -> torch.nn.Module:
+    """Return a module from the tensors of `call` to the tensors called `outputs`, in order."""
+    import torch
+
+    class Flat(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+            self.training = False
+
+        def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            args, kwargs = call.unflatten(tensors)
+            results = dict(named_outputs(self.model(*args, **kwargs), call.kept))
+            return tuple(results[name] for name in outputs)
+
+    return Flat()
+
+
 def to_torch(array: Any) -> torch.Tensor:
     """Return a copy of a numpy array, ml_dtypes' bfloat16 included."""
     import torch
@@ -168,7 +186,7 @@ def _split(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     is_specs = isinstance(inputs, list) and all(isinstance(each, InputSpec) for each in inputs)
     each_input = tuple(inputs) if is_specs or isinstance(inputs, tuple) else (inputs,)
     named = {each.name: each for each in each_input if isinstance(each, InputSpec) and each.name}
-    return tuple(each for each in each_input if getattr(each, "name", "") not in named), named
+    return tuple(each for each in each_input if not (isinstance(each, InputSpec) and each.name)), named
 
 
 def _positional_name(positional: list[str], others: list[str], index: int) -> str:
@@ -221,9 +239,18 @@ def _register_caches(tree: Any) -> None:
         register_dynamic_cache_export_support()
 
 
-def _classes(spec: Any) -> frozenset[type]:
-    found = frozenset() if spec.type is None else frozenset([spec.type])
-    return found.union(*(_classes(child) for child in spec.children()))
+def _node_classes(tree: Any) -> frozenset[type]:
+    """Return the classes of a pytree's inner nodes, without the plain containers."""
+    from torch.utils._pytree import SUPPORTED_NODES, tree_leaves
+
+    classes: set[type] = set()
+
+    def visit(node: Any) -> bool:
+        classes.add(type(node))
+        return False
+
+    tree_leaves(tree, is_leaf=visit)
+    return frozenset(classes & SUPPORTED_NODES.keys() - {tuple, list, dict})
 
 
 def _key(key: Any) -> Any:

@@ -102,15 +102,16 @@ def optimize(  # noqa: PLR0913
             verifier = verifier_of(source, {**(input_shapes or {}), **recipe.fix_shapes}, samples)
             exported = describe_export(source, verifier, clock)
             attempt, verification, rolled_back = cook_verified(recipe, verifier, clock)
+            parity = verifier.compare_with_framework(attempt.draft.path) if exported else None
         else:
-            exported = describe_export(source, None, clock)
+            exported, parity = describe_export(source, None, clock), None
             attempt, rolled_back = cook(recipe, Journal(), clock), ()
             verification = Verification("skipped", reason="verification was switched off")
         attempt.draft.publish()
         clock.stop()
         path = destination if source.given or output is not None else None
         report = _report(source, path, attempt, verification, rolled_back, clock)
-        return Result(source.restore(destination), path, replace(report, export=exported))
+        return Result(source.restore(destination), path, replace(report, export=exported, parity=parity))
 
 
 def plan(model: ModelLike, *, only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[RuleUse, ...]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from fuseonnx.report import Report, Verification
+from fuseonnx.report import Export, Report, Verification
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -39,7 +39,7 @@ def report_to_markdown(report: Report) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def heading(report: Report) -> str:
+def heading(report: Report | Export) -> str:
     """Return which model became which."""
     return f"{report.source} -> {report.output}" if report.output else report.source
 
@@ -60,6 +60,8 @@ def summary(report: Report) -> str:
 
 def sections(report: Report, *, explain: bool = False) -> Iterator[Section]:
     """Yield the tables of a report, those that would be empty left out; `explain` gives each reason a row."""
+    if report.export:
+        yield _export(report.export)
     yield _size(report)
     yield _operators(report)
     if report.rules:
@@ -75,9 +77,17 @@ def sections(report: Report, *, explain: bool = False) -> Iterator[Section]:
             "lll",
             alarm=True,
         )
-    yield _verification(report.verification)
-    seconds = tuple((stage, f"{seconds:.2f}") for stage, seconds in report.seconds.items())
-    yield Section("Time", ("stage", "seconds"), seconds, "lr")
+    yield _verification("Verification", report.verification)
+    if report.export and report.parity:
+        yield _verification(f"Against {report.export.framework}", report.parity)
+    yield _time(report.seconds)
+
+
+def export_sections(export: Export) -> Iterator[Section]:
+    """Yield the tables of an export."""
+    yield _export(export)
+    yield _verification(f"Against {export.framework}", export.parity)
+    yield _time(export.seconds)
 
 
 def explanation(report: Report) -> Section:
@@ -142,7 +152,22 @@ def _skipped_folds(report: Report) -> Section:
     return Section("Folds skipped", ("operator", "times", "reason", "first at"), rows, "lrll")
 
 
-def _verification(verification: Verification) -> Section:
+def _export(export: Export) -> Section:
+    rows = (
+        ("framework", export.framework),
+        ("exporter", export.exporter),
+        ("opset", str(export.opset)),
+        ("parity", _verdict(export.parity)),
+    )
+    return Section("Export", ("", ""), rows, "ll", export.notes)
+
+
+def _time(seconds: Mapping[str, float]) -> Section:
+    rows = tuple((stage, f"{spent:.2f}") for stage, spent in seconds.items())
+    return Section("Time", ("stage", "seconds"), rows, "lr")
+
+
+def _verification(title: str, verification: Verification) -> Section:
     rows = tuple(
         (
             output.name,
@@ -158,7 +183,7 @@ def _verification(verification: Verification) -> Section:
     )
     columns = ("output", "dtype", "max", "mean", "relative", "noise", "allowed", "")
     return Section(
-        f"Verification: {_verdict(verification)}",
+        f"{title}: {_verdict(verification)}",
         columns,
         rows,
         "llrrrrrl",

@@ -268,6 +268,14 @@ def _layer_normalization(view: View) -> Flip | None:
     return None if any(output.uses() for output in view.node.outputs[1:]) else Flip({0: view.perm}, view.perm)
 
 
+def _matmul(view: View) -> Flip | None:
+    """Multiply each row with one matrix, however the rows are stacked."""
+    matrix, last = view.node.inputs[1], len(view.perm) - 1
+    if rank(matrix) != 2 or view.perm[last] != last or rank(view.node.inputs[0]) != len(view.perm):
+        return None
+    return None if matrix is view.node.inputs[0] else Flip({0: view.perm}, view.perm)
+
+
 def _batch_normalization(view: View) -> Flip | None:
     if len(view.perm) < 2 or view.perm[1] != 1 or len(view.node.outputs) > 1:
         return None
@@ -322,6 +330,7 @@ _TABLE: Mapping[str, Callable[[View], Flip | None]] = {
     "Concat": _concat,
     "Gather": _gather,
     "LayerNormalization": _layer_normalization,
+    "MatMul": _matmul,
     "Pad": _pad,
     "Reshape": _reshape,
     "Resize": _resize,

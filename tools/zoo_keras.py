@@ -8,12 +8,12 @@ scale of ConvNeXt, which starts at 1e-6 and hides its block, is drawn anew; and 
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from fuseonnx.frontends._quiet import quiet_first_import
 from tools.zoo_subject import Arrays, Subject
 
 DEFAULT_SIZE = 224
@@ -26,8 +26,8 @@ OUTPUTS = ("logits", "probabilities")
 
 def constructors() -> dict[str, Callable[..., Any]]:
     """Return all constructors of keras.applications by name."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import keras
+    with quiet_first_import():
+        import keras
 
     found = vars(keras.applications).items()
     return {name: function for name, function in sorted(found) if inspect.isfunction(function)}

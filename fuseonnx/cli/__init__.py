@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fuseonnx.cli.export import export
 from fuseonnx.cli.inspect import inspect
 from fuseonnx.cli.optimize import optimize
 from fuseonnx.cli.rules import explain, rules
@@ -19,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _command in (optimize, inspect, rules, explain):
+for _command in (optimize, export, inspect, rules, explain):
     app.command(no_args_is_help=_command is not rules)(_command)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from typing import Any
 
 from fuseonnx.cli.console import INTERRUPTED, describe
 from fuseonnx.cli.jobs import Job
@@ -30,6 +31,8 @@ class Settings:
     samples: str | None
     external_data: bool
     in_place: bool
+    export: dict[str, Any]
+    """Keyword arguments for a model that is not ONNX: those of `fuseonnx.ExportOptions`."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ def optimize_one(job: Job, settings: Settings, on_progress: Callable[[str], None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         output = None if settings.in_place else job.output
-        result = optimize(job.source, output, on_progress=on_progress, **vars(settings))
+        keywords = {**vars(settings), **settings.export}
+        del keywords["export"]
+        result = optimize(job.source, output, on_progress=on_progress, **keywords)
     return result.report
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fuseonnx.cli.console import one_line_errors, print_sections, progress
-from fuseonnx.cli.optimize import DebugOption, JsonOption
+from fuseonnx.cli.options import DebugOption, JsonOption
 
 if TYPE_CHECKING:
     from fuseonnx.cli.inspection import Inspection, Port

@@ -24,7 +24,7 @@ def plan_jobs(inputs: Sequence[Path], output: str | None, *, in_place: bool) -> 
     """Return what to optimize and where to write it.
 
     Args:
-        inputs: model files, and folders that are searched for `*.onnx`, their results left out.
+        inputs: models, and folders that are searched for `*.onnx`, their results left out.
         output: a file for one input file; a folder, or a path that ends in `/`, for anything. None puts each
             result beside its model.
         in_place: overwrite the models.
@@ -44,25 +44,33 @@ def plan_jobs(inputs: Sequence[Path], output: str | None, *, in_place: bool) -> 
 
 
 def _result_path(source: Path, inside: Path, inputs: Sequence[Path], output: str | None) -> Path:
+    from fuseonnx.frontends import default_output
+
     if output is None:
-        return source.with_suffix(_SUFFIX)
+        return default_output(source, _SUFFIX)
     target = Path(output)
     if is_batch(inputs):
         if target.is_file() or target.suffix == ".onnx":
             raise OptionError(f"-o {output}: one file cannot take the results of several; name a folder")
     elif not target.is_dir() and not output.endswith(("/", os.sep)):
         return target
-    return target / inside.with_suffix(_SUFFIX)
+    return target / default_output(inside, _SUFFIX)
 
 
 def is_batch(inputs: Sequence[Path]) -> bool:
     """Whether the inputs may be more than one model."""
-    return len(inputs) != 1 or inputs[0].is_dir()
+    return len(inputs) != 1 or _holds_models(inputs[0])
+
+
+def _holds_models(path: Path) -> bool:
+    from fuseonnx.frontends.kinds import is_saved_model
+
+    return path.is_dir() and not is_saved_model(path)
 
 
 def _sources(path: Path) -> Iterator[tuple[Path, Path]]:
     """Yield each model, and its path below the folder that was given."""
-    if not path.is_dir():
+    if not _holds_models(path):
         yield path, Path(path.name)
         return
     inside = [found.relative_to(path) for found in path.rglob("*.onnx") if found.is_file()]

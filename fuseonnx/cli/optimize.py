@@ -12,6 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fuseonnx.cli.console import FAILED, one_line_errors, print_error, print_sections, progress
+from fuseonnx.cli.options import (
+    BatchOption,
+    DebugOption,
+    DynamicOption,
+    ExampleOption,
+    ExporterOption,
+    ExternalDataOption,
+    InputNamesOption,
+    InputShapeOption,
+    JsonOption,
+    OpsetOption,
+    OutputNamesOption,
+    SamplesOption,
+    SignatureOption,
+    TrustOption,
+)
 
 if TYPE_CHECKING:
     from fuseonnx.cli.batch import Outcome, Settings
@@ -19,9 +35,6 @@ if TYPE_CHECKING:
     from fuseonnx.report import Report
 
 ROLLED_BACK = 1
-
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 
 
 def optimize(  # noqa: PLR0913, PLR0917
@@ -38,23 +51,13 @@ def optimize(  # noqa: PLR0913, PLR0917
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Do not compare the answers with the original's.")
     ] = False,
-    input_shape: Annotated[
-        list[str],
-        typer.Option(metavar="NAME=1,3,224,224", help="Shape of an input in the comparison. Repeatable."),
-    ] = [],
+    input_shape: InputShapeOption = [],
     fix_shape: Annotated[
         list[str],
         typer.Option(metavar="NAME=1,3,224,224", help="Freeze the shape of an input. Repeatable."),
     ] = [],
-    samples: Annotated[
-        str | None,
-        typer.Option(
-            "--inputs", metavar="NPZ", help="Compare on real inputs too: an .npz file, or a folder."
-        ),
-    ] = None,
-    external_data: Annotated[
-        bool, typer.Option("--external-data", help="Put the weights into a file of their own.")
-    ] = False,
+    samples: SamplesOption = None,
+    external_data: ExternalDataOption = False,
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Models to optimize at a time.")
     ] = 1,
@@ -64,6 +67,15 @@ def optimize(  # noqa: PLR0913, PLR0917
     explain: Annotated[
         bool, typer.Option("--explain", help="Say of each rewrite how often it kept out, and why.")
     ] = False,
+    example: ExampleOption = [],
+    batch: BatchOption = None,
+    dynamic: DynamicOption = [],
+    opset: OpsetOption = None,
+    input_names: InputNamesOption = "",
+    output_names: OutputNamesOption = "",
+    signature: SignatureOption = None,
+    exporter: ExporterOption = None,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -71,10 +83,12 @@ def optimize(  # noqa: PLR0913, PLR0917
 
     Every result is compared with its original on onnxruntime before it is written; a rewrite that changed the
     answers is rolled back and named. Folders are searched for *.onnx, earlier results (*.opt.onnx) left out.
+    Keras, TensorFlow and PyTorch models are exported first: see `fuseonnx export`.
 
     Exit code: 0 if all went well, 1 with --strict if something was rolled back, 2 if a model failed.
     """
     from fuseonnx.cli.batch import Settings
+    from fuseonnx.cli.exports import export_keywords
     from fuseonnx.cli.jobs import is_batch, plan_jobs
     from fuseonnx.cli.shapes import parse_shapes
 
@@ -88,6 +102,17 @@ def optimize(  # noqa: PLR0913, PLR0917
             samples=samples,
             external_data=external_data,
             in_place=in_place,
+            export=export_keywords(
+                example=example,
+                batch=batch,
+                dynamic=dynamic,
+                opset=opset,
+                input_names=input_names,
+                output_names=output_names,
+                signature=signature,
+                exporter=exporter,
+                trust=trust,
+            ),
         )
         planned = plan_jobs(inputs, output, in_place=in_place)
         style = _Style(explain, as_json, strict)
