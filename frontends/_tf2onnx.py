@@ -250,7 +250,9 @@ def _without_room(concrete: Any) -> dict[str, Any]:
     """Return {placeholder: tf Variable} of the largest weights, so that the others fit into one message."""
     variables = {id(variable.handle): variable for variable in concrete.graph.variables}
     captured = {
-        inner.op.name: variables[id(outer)] for outer, inner in concrete.graph.captures if id(outer) in variables
+        inner.op.name: variables[id(outer)]
+        for outer, inner in concrete.graph.captures
+        if id(outer) in variables
     }
     sizes = {name: variable.shape.num_elements() * variable.dtype.size for name, variable in captured.items()}
     apart, rest = {}, sum(sizes.values())
@@ -267,7 +269,9 @@ def _convert_erfc(graph: Any, node: Any, name: str, args: Sequence[Any]) -> None
     one = graph.make_const(f"{name}_one", np.ones((), onnx.helper.tensor_dtype_to_np_dtype(dtype)))
     graph.remove_node(name)
     erf = graph.make_node("Erf", node.input, shapes=[shape], dtypes=[dtype])
-    graph.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=node.output, shapes=[shape], dtypes=[dtype])
+    graph.make_node(
+        "Sub", [one.output[0], erf.output[0]], name=name, outputs=node.output, shapes=[shape], dtypes=[dtype]
+    )
 
 
 _HANDLERS = {"Erfc": (_convert_erfc, [])}

@@ -42,7 +42,7 @@ def dynamic_axes(call: Call, options: ExportOptions) -> tuple[Axes, list[str]]:
                 if not -rank <= axis < rank:
                     raise OptionError(f"input '{name}' has {rank} axes; there is no axis {axis}")
                 axes[index][axis % rank] = symbol
-    _sizes(call.tensors, axes)
+    sizes_of(call.tensors, axes)
     return axes, notes
 
 
@@ -69,7 +69,7 @@ def spread(
     torch.export takes a size of 1 for a broadcast, and equal sizes for one dimension. Where the model does
     not accept such sizes, the examples stay as they are.
     """
-    before = _sizes(tensors, axes)
+    before = sizes_of(tensors, axes)
     at_least_two = {symbol: max(2, size) for symbol, size in before.items()}
     different: dict[str, int] = {}
     for symbol, size in at_least_two.items():
@@ -89,7 +89,7 @@ def other_sizes(
     tensors: list[torch.Tensor], axes: Axes, accepts: Callable[[list[torch.Tensor]], bool]
 ) -> list[torch.Tensor] | None:
     """Return examples of other sizes along every dynamic dimension, or along some; None if none is accepted."""
-    sizes = _sizes(tensors, axes)
+    sizes = sizes_of(tensors, axes)
     steps: list[Callable[[int], int]] = [lambda size: size + 1, lambda size: 2 * size, lambda size: size + 32]
     candidates = [{symbol: step(size) for symbol, size in sizes.items()} for step in steps]
     candidates += [{**sizes, symbol: step(size)} for symbol, size in sizes.items() for step in steps]
@@ -126,7 +126,8 @@ def _inputs_called(name: str, call: Call, new_names: Sequence[str]) -> list[int]
     return found
 
 
-def _sizes(tensors: Sequence[torch.Tensor], axes: Axes) -> dict[str, int]:
+def sizes_of(tensors: Sequence[torch.Tensor], axes: Axes) -> dict[str, int]:
+    """Return the size of each symbol in some examples; they must agree."""
     sizes: dict[str, int] = {}
     for tensor, symbols in zip(tensors, axes, strict=True):
         for axis, symbol in symbols.items():

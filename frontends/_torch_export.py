@@ -10,21 +10,22 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from fuseonnx.errors import ExportError
 from fuseonnx.frontends._quiet import quiet
 from fuseonnx.frontends._torch_dims import Axes
-from fuseonnx.frontends.conversion import MAX_IR_VERSION
 
 if TYPE_CHECKING:
     import torch
 
 DYNAMO_OPSET = 21
 TORCHSCRIPT_OPSET = 20  # the last that this exporter writes
-_ONE_FILE_LIMIT = 2**31 - 1 - 2**24  # protobuf's limit, less some room for the graph
+
+NO_TRANSLATION = "has no ONNX translation"
+ON_VALUES = "control flow or a shape depends on values"
+FIXED = "is fixed"
 
 
 class ExporterFailed(Exception):
@@ -33,6 +34,7 @@ class ExporterFailed(Exception):
 
 def export_dynamo(
     model: torch.nn.Module | torch.export.ExportedProgram,
+    names: Sequence[str],
     tensors: Sequence[torch.Tensor],
     axes: Axes,
     opset: int,
@@ -56,28 +58,35 @@ def export_dynamo(
                 verbose=False,
             )
     except Exception as error:
-        raise ExporterFailed(_reason(error)) from error
+        raise ExporterFailed(_reason(error, names)) from error
     assert program is not None
     written = program.model.opset_imports.get("", opset)
     if written != opset:
-        raise ExporterFailed(f"the model cannot be written in opset {opset}, only in {written}")
+        raise ExporterFailed(f"it writes opset {written}, and cannot convert this model to {opset}")
     return program.model
 
 
 def export_torchscript(
-    model: torch.nn.Module, tensors: Sequence[torch.Tensor], axes: Axes, opset: int, folder: Path
+    model: torch.nn.Module,
+    names: Sequence[str],
+    tensors: Sequence[torch.Tensor],
+    axes: Axes,
+    opset: int,
+    folder: Path,
 ) -> tuple[ir.Model, list[str]]:
     """Export by tracing; parts that are TorchScript already keep their control flow.
 
     Returns:
-        The model, whose weights may lie in `folder`, and what was fixed to the values of the example.
+        The model, whose weights may lie in `folder`, and the lines of Python whose result was fixed.
 
     Raises:
         ExporterFailed: PyTorch cannot.
     """
     import torch
 
-    names = [f"input_{index}" for index in range(len(tensors))]
+    if opset > TORCHSCRIPT_OPSET:
+        raise ExporterFailed(f"it writes opset {TORCHSCRIPT_OPSET} at most")
+    own_names = [f"input_{index}" for index in range(len(tensors))]
     path = Path(tempfile.mkdtemp(dir=folder)) / "traced.onnx"
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its fused operators have no ONNX counterpart
@@ -87,55 +96,42 @@ def export_torchscript(
                 model,
                 tuple(tensors),
                 path,
-                input_names=names,
-                dynamic_axes={name: symbols for name, symbols in zip(names, axes, strict=True) if symbols},
+                input_names=own_names,
+                dynamic_axes={name: symbols for name, symbols in zip(own_names, axes, strict=True) if symbols},
                 opset_version=opset,
                 dynamo=False,
             )
     except Exception as error:
-        raise ExporterFailed(_reason(error)) from error
+        raise ExporterFailed(_reason(error, names)) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     return ir.load(path), _baked_in(caught)
 
 
+def cure(reasons: Sequence[str]) -> str:
+    """Return what the user can do about the reasons of the exporters."""
+    text = " ".join(reasons)
+    if FIXED in text:
+        return "leave that dimension out of --dynamic and --batch"
+    if NO_TRANSLATION in text:
+        return "write that layer with other operators"
+    if ON_VALUES in text:
+        return "write it with torch.cond or torch.where, or export torch.jit.script(model)"
+    return "change the model there, or export it yourself and give the .onnx file"
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first line that an error says anything in."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {line[:300]}" if line else type(error).__name__
+
+
 @contextlib.contextmanager
 def silent() -> Iterator[list[warnings.WarningMessage]]:
     """Run PyTorch's exporters, which also print, without a sound; yield the warnings."""
-    with quiet() as caught, contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+    nowhere = io.StringIO()
+    with quiet() as caught, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
         yield caught
-
-
-def clean(model: ir.Model) -> None:
-    """Remove what tells of the user's disk (stack traces), and the name of our wrapper around the module."""
-    graphs: list[Any] = [model, model.graph, *model.functions.values()]
-    for graph in graphs[1:]:
-        graphs += graph.inputs
-        for node in ir.traversal.RecursiveGraphIterator(graph):
-            graphs += [node, *node.outputs]
-    for each in [*graphs, *model.graph.initializers.values()]:
-        each.metadata_props.clear()
-        each.doc_string = None
-    _strip_wrapper(model.graph)
-    model.ir_version = min(model.ir_version or MAX_IR_VERSION, MAX_IR_VERSION)
-
-
-def save(model: ir.Model, path: Path) -> None:
-    """Write a model; weights over 2 GiB lie beside it."""
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    ir.save(model, path, external_data=f"{path.name}.data" if size > _ONE_FILE_LIMIT else None)
-
-
-def _strip_wrapper(graph: ir.Graph) -> None:
-    taken = {value.name for node in graph.all_nodes() for value in node.outputs} | set(graph.initializers)
-    taken |= {value.name for value in graph.inputs}
-    for value in list(graph.initializers.values()):
-        name = (value.name or "").removeprefix("model.")
-        if name not in taken:
-            taken.add(name)
-            value.name = name
-    for node in graph.all_nodes():
-        node.name = re.sub(r"^/model/", "/", node.name) if node.name else node.name
 
 
 def _baked_in(caught: list[warnings.WarningMessage]) -> list[str]:
@@ -149,23 +145,21 @@ def _baked_in(caught: list[warnings.WarningMessage]) -> list[str]:
     return list(dict.fromkeys(places))
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, names: Sequence[str]) -> str:
     """Say in one line why PyTorch could not export: the operator, or the line of the model's source."""
     chain = [error]
     while (below := chain[-1].__cause__) is not None:
         chain.append(below)
     text = "\n".join(str(each) for each in reversed(chain))
     if match := re.search(r"No ONNX function found for <OpOverload\(op='([\w.:]+)'", text):
-        return f"operator {match[1]} has no ONNX translation{_layer(chain)}"
-    if match := re.search(r"Exporting the operator '([\w:]+)' to ONNX opset version \d+ is not supported", text):
-        return f"operator {match[1]} has no ONNX translation"
-    if match := re.search(r"(tracing inferred a static shape of \d+) for dimension inputs\['\w+'\]\[(\d+)\]"
-                          r"\.shape\[(\d+)\]", text):
-        return f"{match[1]} for axis {match[3]} of input {match[2]}"
-    if re.search(r"data-dependent|Dynamic control flow|dynamic control flow", text):
-        return f"control flow or a shape depends on values{_source(text)}"
-    line = next((line.strip() for line in str(chain[-1]).splitlines() if line.strip()), type(error).__name__)
-    return f"{type(chain[-1]).__name__}: {line[:300]}{_source(text)}"
+        return f"operator {match[1]} {NO_TRANSLATION}{_layer(chain)}"
+    if match := re.search(r"Exporting the operator '([\w:]+)' to ONNX opset", text):
+        return f"operator {match[1]} {NO_TRANSLATION}"
+    if match := re.search(r"static shape of (\d+) for dimension inputs\['\w+'\]\[(\d+)\]\.shape\[(\d+)\]", text):
+        return f"axis {match[3]} of '{names[int(match[2])]}' {FIXED} to {match[1]} by the model"
+    if re.search(r"data-dependent|[Dd]ynamic control flow", text):
+        return f"{ON_VALUES}{_source(text)}"
+    return one_line(chain[-1]) + _source(text)
 
 
 def _source(text: str) -> str:
@@ -186,8 +180,7 @@ def _layer(chain: list[BaseException]) -> str:
             stack = getattr(node, "meta", {}).get("nn_module_stack")
             if stack:
                 path, kind = list(stack.values())[-1]
-                kind = kind if isinstance(kind, str) else kind.__name__
-                layer = re.sub(r"^(L__self__\.?)?model\.?", "", path)
-                return f" (layer '{layer}', a {kind.rpartition('.')[2]})" if layer else ""
+                name = kind if isinstance(kind, str) else kind.__name__
+                return f" (layer '{path.removeprefix('model.')}', a {name.rpartition('.')[2]})"
             trace = trace.tb_next
     return ""

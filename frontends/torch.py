@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +13,22 @@ import onnx_ir as ir
 from fuseonnx.errors import ExportError, OptionError
 from fuseonnx.frontends._ports import name_ports
 from fuseonnx.frontends._quiet import quiet
-from fuseonnx.frontends._torch_call import Call, bind, flat_module, named_outputs, to_numpy, to_torch
-from fuseonnx.frontends._torch_dims import Axes, dynamic_axes, other_sizes, spread, with_batch
+from fuseonnx.frontends._torch_call import to_numpy, to_torch
 from fuseonnx.frontends._torch_export import (
     DYNAMO_OPSET,
+    FIXED,
+    ON_VALUES,
     TORCHSCRIPT_OPSET,
     ExporterFailed,
     cure,
     export_dynamo,
     export_torchscript,
-    one_line,
+    silent,
 )
 from fuseonnx.frontends._torch_files import load_torch
-from fuseonnx.frontends._torch_finish import clean, fixed_dims, label_outputs, misfit, save, without_effect
+from fuseonnx.frontends._torch_finish import clean, label_inputs, label_outputs, misfit, save, without_effect
 from fuseonnx.frontends._torch_state import inference
+from fuseonnx.frontends._torch_subject import Subject, subject_of
 from fuseonnx.frontends.conversion import Conversion, require
 from fuseonnx.frontends.options import ExportOptions
 
@@ -36,20 +37,20 @@ if TYPE_CHECKING:
 
 __all__ = ["convert_torch", "is_torch_model", "load_torch"]
 
+OnProgress = Callable[[str], None]
+
 
 def is_torch_model(model: object) -> bool:
     """Whether an object is a module, TorchScript or an exported program; torch is not imported for that."""
     torch = sys.modules.get("torch")
-    if torch is None:
-        return False
-    return isinstance(model, torch.nn.Module | torch.export.ExportedProgram)
+    return torch is not None and isinstance(model, torch.nn.Module | torch.export.ExportedProgram)
 
 
 def convert_torch(
     model: torch.nn.Module | torch.export.ExportedProgram,
     folder: Path,
     options: ExportOptions,
-    on_progress: Callable[[str], None],
+    on_progress: OnProgress,
 ) -> Conversion:
     """Write a model in inference mode as `folder/model.onnx`; the model is left as it was.
 
@@ -59,52 +60,117 @@ def convert_torch(
     """
     torch = require("torch", "torch")
     require("onnxscript", "torch")
-    subject = _program(model, options) if _is_program(model) else _module(model, options)
-    with inference(subject.module), quiet():
-        exporter, notes = _export(subject, folder, options, on_progress)
+    version = torch.__version__.partition("+")[0]
+    with quiet():
+        subject = subject_of(model, options)
+        with inference(subject.module):
+            exporter, notes = _export(subject, folder, options, on_progress)
     return Conversion(
         folder / "model.onnx",
-        f"PyTorch {torch.__version__.partition('+')[0]}",
-        f"torch.onnx {torch.__version__.partition('+')[0]} ({exporter})",
-        subject.answers(options.input_names),
-        notes,
+        f"PyTorch {version}",
+        f"torch.onnx {version} ({exporter})",
+        _answers(subject, options.input_names),
+        (*subject.notes, *notes),
     )
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """A model and how it is called.
+def _export(
+    subject: Subject, folder: Path, options: ExportOptions, on_progress: OnProgress
+) -> tuple[str, list[str]]:
+    """Try the exporters in turn; return the one that could, and notes."""
+    failures: list[str] = []
+    for exporter in _exporters(subject, options):
+        title = {"dynamo": "dynamo", "torchscript": "TorchScript"}[exporter]
+        on_progress(f"export with {title}")
+        try:
+            export = _with_dynamo if exporter == "dynamo" else _with_torchscript
+            notes = export(subject, folder, options, failures)
+        except ExporterFailed as error:
+            failures.append(f"{title}: {error}")
+            continue
+        return exporter, [*(f"exported with {title}, because {reason}" for reason in failures), *notes]
+    raise ExportError(f"cannot be exported: {'; '.join(failures)}; {cure(failures)}")
 
-    Attributes:
-        module: what PyTorch runs.
-        flat: the same from flat tensors to flat tensors.
-        call: the example inputs.
-        tensors: they, of sizes that suit the exporters.
-        outputs: names of the flat outputs.
-        axes: dynamic dimensions of the inputs.
-        others: example inputs of other sizes, if there are dynamic dimensions and the model accepts them.
-        notes: what the user should know so far.
-        program: of an exported program.
-    """
 
-    module: torch.nn.Module
-    flat: torch.nn.Module
-    call: Call
-    tensors: list[torch.Tensor]
-    outputs: list[str]
-    axes: Axes
-    others: list[torch.Tensor] | None
-    notes: list[str]
-    program: torch.export.ExportedProgram | None = None
+def _exporters(subject: Subject, options: ExportOptions) -> list[str]:
+    import torch
 
-    def answers(self, new_names: Sequence[str]) -> Callable[[Mapping[str, Any]], list[Any]]:
-        """Return what runs the model on numpy arrays by name."""
-        names = list(new_names) or self.call.names
-        devices = [tensor.device for tensor in self.tensors]
+    able = ["dynamo", "torchscript"]
+    if subject.program is not None:
+        able = ["dynamo"]
+    elif isinstance(subject.module, torch.jit.ScriptModule):
+        able = ["torchscript"]
+    if options.exporter is None:
+        return able
+    if options.exporter not in able:
+        kind = type(subject.program or subject.module).__name__
+        raise OptionError(f"a {kind} is exported with {able[0]}; leave --exporter {options.exporter} out")
+    return [options.exporter]
 
-        def run(feeds: Mapping[str, Any]) -> list[Any]:
-            tensors = [to_torch(feeds[name]).to(device) for name, device in zip(names, devices, strict=True)]
-            with inference(self.module), quiet():
-                return [to_numpy(tensor) for tensor in self.flat(*tensors)]
 
-        return run
+def _with_dynamo(
+    subject: Subject, folder: Path, options: ExportOptions, _failures: Sequence[str]
+) -> list[str]:
+    opset = options.opset or DYNAMO_OPSET
+    model = export_dynamo(
+        subject.program or subject.flat, subject.call.names, subject.tensors, subject.axes, opset
+    )
+    return _finish(model, subject, folder, options)
+
+
+def _with_torchscript(
+    subject: Subject, folder: Path, options: ExportOptions, failures: Sequence[str]
+) -> list[str]:
+    flat = _scripted(subject) if any(ON_VALUES in reason for reason in failures) else None
+    opset = options.opset or TORCHSCRIPT_OPSET
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        model, baked_in = export_torchscript(
+            flat or subject.flat, subject.call.names, subject.tensors, subject.axes, opset, Path(scratch)
+        )
+        if subject.others is not None:
+            shapes = [[t.shape for t in subject.flat(*tensors)] for tensors in (subject.tensors, subject.others)]
+            label_outputs(model.graph, subject.sizes(), shapes)
+        notes = _finish(model, subject, folder, options)
+    if baked_in:
+        places = ", ".join(baked_in[:5]) + (", ..." if len(baked_in) > 5 else "")
+        notes.append(f"traced: what Python computed from the example inputs is a constant now ({places})")
+    return notes
+
+
+def _scripted(subject: Subject) -> torch.nn.Module | None:
+    """Return the module as TorchScript, which keeps control flow on values; None where it cannot be."""
+    import torch
+
+    try:
+        with silent():
+            return subject.flattened(torch.jit.script(subject.module))
+    except Exception:
+        return None
+
+
+def _finish(model: ir.Model, subject: Subject, folder: Path, options: ExportOptions) -> list[str]:
+    """Name, clean, write and try the model; return notes."""
+    graph, names = model.graph, subject.call.names
+    if fixed := label_inputs(graph, subject.axes):
+        input_, axis = fixed[0]
+        size = subject.tensors[input_].shape[axis]
+        raise ExporterFailed(f"axis {axis} of '{names[input_]}' {FIXED} to {size}")
+    clean(model)
+    name_ports(graph, options.input_names or names, options.output_names or subject.outputs)
+    path = folder / "model.onnx"
+    save(model, path)
+    if reason := misfit(path, subject.flat, subject.trials()):
+        raise ExporterFailed(reason)
+    return [f"input '{name}' has no effect on the outputs" for name in without_effect(graph)]
+
+
+def _answers(subject: Subject, new_names: Sequence[str]) -> Callable[[Mapping[str, Any]], list[Any]]:
+    names = list(new_names) or subject.call.names
+    devices = [tensor.device for tensor in subject.tensors]
+
+    def run(feeds: Mapping[str, Any]) -> list[Any]:
+        tensors = [to_torch(feeds[name]).to(device) for name, device in zip(names, devices, strict=True)]
+        with quiet(), inference(subject.module):
+            return [to_numpy(tensor) for tensor in subject.flat(*tensors)]
+
+    return run

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
+import onnx
+
 from fuseonnx.clock import Clock
-from fuseonnx.core.graph import opset_of
 from fuseonnx.errors import BackendError, ExportError, OptionError
 from fuseonnx.frontends import Conversion, ExportKeywords, ModelLike, Source, default_output, opened
 from fuseonnx.io.load import load, read_weightless
@@ -114,7 +115,7 @@ def describe_export(source: Source, verifier: Verifier | None, clock: Clock) -> 
         output=None,
         framework=conversion.framework,
         exporter=conversion.exporter,
-        opset=opset_of(read_weightless(source.path)),
+        opset=_opset(read_weightless(source.path)),
         parity=parity,
         seconds=dict(clock.seconds),
         notes=conversion.notes,
@@ -139,6 +140,10 @@ def _attempt(conversion: Conversion) -> Attempt:
             raise BackendError(f"{type(error).__name__}: {str(error).strip()}"[:300]) from error
 
     return run
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next(each.version for each in model.opset_import if each.domain in {"", "ai.onnx"})
 
 
 def _require_parity(source: Source, parity: Verification) -> None:

@@ -50,11 +50,11 @@ def replace(m: Match, new: Builder) -> ir.Value:
     w = new.const(_picked(m, "w", _columns_axis(m)), m["w"])
     bias = None if b is None else new.const(_picked(m, "b", 0), b)
     if old.op_type == "Gemm":
-        product = new.op("Gemm", m["x"], w, bias, attributes=old.attributes, like=old)
+        product = new.op("Gemm", m["x"], w, bias, attributes=old.attributes)
     else:
-        product = new.op("MatMul", m["x"], w, like=old)
-        product = product if bias is None else new.op("Add", product, bias, like=m.node("sum"))
-    return new.op("Reshape", product, new.const(target), like=m.node("reshape"))
+        product = new.op("MatMul", m["x"], w)
+        product = product if bias is None else new.op("Add", product, bias)
+    return new.op("Reshape", product, new.const(target))
 
 
 def _columns_axis(m: Match) -> int:

@@ -176,7 +176,7 @@ def _answer(
         except BackendError as error:
             if number < len(given):
                 raise OptionError(f"{label}: the original does not run on this sample: {error}") from None
-            refused.append(f"run {label!r} was refused by the original: {error}")
+            refused.append(f"onnxruntime refuses run {label!r}: {error}")
             continue
         size += sum(leaf.nbytes for output in outputs for leaf in output.leaves)
         runs.append(Run(label, feeds, outputs))

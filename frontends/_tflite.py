@@ -1,0 +1,118 @@
+"""TFLite files, float and quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fuseonnx.errors import ExportError
+from fuseonnx.frontends._quiet import quiet
+from fuseonnx.frontends._tf2onnx import finish
+from fuseonnx.frontends._tf_ports import settled, tensorflow, versions, write_dims
+from fuseonnx.frontends.conversion import Conversion
+from fuseonnx.frontends.options import ExportOptions
+
+_MAGIC = b"TFL3"
+_IN_FLOAT = (
+    "TFLite quantizes activations of fully connected layers on the fly, sample by sample; in ONNX they stay float32"
+)
+
+
+def convert_tflite(
+    file: Path, folder: Path, options: ExportOptions, on_progress: Callable[[str], None]
+) -> Conversion:
+    """Write a TFLite model to `folder/"model.onnx"`.
+
+    Inputs and outputs are named as its signature names them, or as its tensors. Weights in float16 become
+    float32; weights and activations in int8 stay so, between QuantizeLinear and DequantizeLinear. With int8
+    weights alone ("dynamic range"), activations are float32 in ONNX, while TFLite rounds them to int8.
+
+    Raises:
+        ExportError: the file is not TFLite, is truncated, or has an operator that has no counterpart in ONNX.
+        OptionError: an input or an axis does not exist, or cannot have the size asked for.
+    """
+    tf = tensorflow()
+    on_progress("load")
+    interpreter = _opened(file)
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    named = _signature_names(interpreter)
+    specs = settled(
+        [
+            tf.TensorSpec(
+                [None if size < 0 else int(size) for size in tensor["shape_signature"]],
+                tensor["dtype"],
+                named.get(tensor["index"], tensor["name"]),
+            )
+            for tensor in inputs
+        ],
+        options,
+    )
+    input_names = list(options.input_names) or [spec.name for spec in specs]
+    output_names = list(options.output_names) or [
+        named.get(tensor["index"], tensor["name"]) for tensor in outputs
+    ]
+    on_progress("convert with tf2onnx")
+    with _float_activations() as skipped:
+        path = finish(folder, (input_names, output_names), options.opset, tflite_path=str(file))
+    write_dims(path, specs, options)
+
+    def answers(feeds: Mapping[str, Any]) -> Sequence[Any]:
+        for name, tensor in zip(input_names, inputs, strict=True):
+            interpreter.resize_tensor_input(tensor["index"], feeds[name].shape, strict=True)
+        interpreter.allocate_tensors()
+        for name, tensor in zip(input_names, inputs, strict=True):
+            interpreter.set_tensor(tensor["index"], feeds[name])
+        interpreter.invoke()
+        return [interpreter.get_tensor(tensor["index"]) for tensor in outputs]
+
+    framework, exporter = versions()
+    return Conversion(path, f"{framework} Lite", exporter, answers, (_IN_FLOAT,) if skipped else ())
+
+
+def _opened(file: Path) -> Any:
+    """Return an interpreter of the file's content."""
+    import tensorflow as tf
+
+    content = file.read_bytes()
+    if content[4:8] != _MAGIC:
+        raise ExportError("is not a TFLite file; convert the model with tf.lite.TFLiteConverter")
+    try:
+        with quiet():
+            interpreter = tf.lite.Interpreter(model_content=content)
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0].partition(".See instructions")[0]
+        if "custom op" in reason:
+            raise ExportError(f"{reason}; replace the layer, or export the model up to it") from error
+        raise ExportError(f"TFLite cannot load it; is it truncated? {reason}") from error
+    return interpreter
+
+
+def _signature_names(interpreter: Any) -> dict[int, str]:
+    """Return tensor index to name, if there is one signature; with several, no one can tell which is meant."""
+    signatures = interpreter.get_signature_list()
+    if len(signatures) != 1:
+        return {}
+    runner = interpreter.get_signature_runner(next(iter(signatures)))
+    ports = {**runner.get_output_details(), **runner.get_input_details()}
+    return {tensor["index"]: name for name, tensor in ports.items()}
+
+
+@contextmanager
+def _float_activations() -> Iterator[list[str]]:
+    """Keep tf2onnx from quantizing activations on the fly: over the whole batch, so that samples mix.
+
+    Yields:
+        The names of the nodes that would have been.
+    """
+    from tf2onnx.tflite_handlers import tfl_math
+
+    skipped: list[str] = []
+    quantize = tfl_math.dynamic_quantize_inputs
+    tfl_math.dynamic_quantize_inputs = lambda _, node: skipped.append(node.name)
+    try:
+        yield skipped
+    finally:
+        tfl_math.dynamic_quantize_inputs = quantize
