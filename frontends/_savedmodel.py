@@ -18,8 +18,8 @@ def convert_saved_model(
 ) -> Conversion:
     """Write a signature of the SavedModel in the folder `source` to `folder/"model.onnx"`.
 
-    Inputs and outputs are named as the signature names them, in alphabetical order. By default the signature is
-    `serving_default`, or the only one; a model without any may have one function with an `input_signature`.
+    Inputs and outputs are named as the signature names them, in alphabetical order. By default the signature
+    is `serving_default`, or the only one; a model without any may have a function with an `input_signature`.
 
     Raises:
         ExportError: the model is damaged, has no function, or an operator that has no counterpart in ONNX.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 
 from fuseonnx.errors import ExportError, OptionError
+from fuseonnx.frontends._freeze import frozen, inlined
 from fuseonnx.frontends._ports import name_ports
 from fuseonnx.frontends._quiet import quiet
 from fuseonnx.frontends.conversion import MAX_IR_VERSION
@@ -22,8 +23,6 @@ NEWEST_OPSET = 18
 
 _OLDEST_OPSET = 9
 _DATA = "model.onnx.data"
-_MAX_MESSAGE_BYTES = 1_900_000_000
-"""Of weights in a tf GraphDef, a protobuf message, whose limit is 2 GiB."""
 
 
 def write_onnx(
@@ -49,7 +48,7 @@ def write_onnx(
     inputs = [tensor.name for tensor in concrete.inputs if tensor.name not in captured]
     outputs = [tensor.name for tensor in concrete.outputs]
     with quiet():
-        graph_def, weights = _frozen(concrete)
+        graph_def, weights = frozen(concrete)
     return write_graph_def(
         graph_def,
         folder,
@@ -147,6 +146,29 @@ def finish(
     return path
 
 
+def label_outputs(path: Path) -> None:
+    """Give dimensions of the outputs the symbols of the inputs that they follow from, and no others a name.
+
+    tf2onnx calls each unknown size `unk__` and a number.
+    """
+    model = onnx.load(path, load_external_data=False)
+    symbols = {dim.dim_param for value in model.graph.input for dim in value.type.tensor_type.shape.dim} - {
+        ""
+    }
+    outputs = [value.type.tensor_type.shape for value in model.graph.output]
+    for dim in (dim for shape in outputs for dim in shape.dim if dim.dim_param):
+        dim.Clear()
+    sketch = onnx.ModelProto()
+    sketch.CopyFrom(model)
+    with suppress(onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        sketch = onnx.shape_inference.infer_shapes(sketch, data_prop=True)
+    for shape, inferred in zip(outputs, sketch.graph.output, strict=True):
+        for dim, found in zip(shape.dim, inferred.type.tensor_type.shape.dim, strict=False):
+            if found.dim_param in symbols:
+                dim.CopyFrom(found)
+    path.write_bytes(model.SerializeToString())
+
+
 def _draft(opset: int, source: Mapping[str, Any], *, keep_going: bool) -> Any:
     """Return tf2onnx's graph. To keep going when one of its optimizers fails it copies the weights for each."""
     import tensorflow as tf
@@ -183,86 +205,6 @@ def _write_weights(graph: ir.Graph, weights: Sequence[Any], folder: Path) -> Non
             graph.register_initializer(value)
 
 
-def inlined(graph_def: Any, tensors: Sequence[str]) -> Any:
-    """Return a tf GraphDef with its function calls replaced by their bodies; `graph_def` is changed.
-
-    TensorFlow inlines no function that is to be compiled by XLA (`tf.function(jit_compile=True)`: Keras runs
-    grouped convolutions so), and tf2onnx would leave the call in the graph. The marks are on calls, at any depth,
-    and on the functions.
-
-    Args:
-        tensors: inputs and outputs that must keep their names.
-    """
-    from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, rewriter_config_pb2
-    from tensorflow.python.grappler import tf_optimizer
-
-    for function in graph_def.library.function:
-        for mark in ("_XlaMustCompile", "_noinline", "api_implements"):
-            function.attr.pop(mark, None)
-        for node in function.node_def:
-            node.attr.pop("_XlaMustCompile", None)
-    for node in graph_def.node:
-        node.attr.pop("_XlaMustCompile", None)
-    meta_graph = meta_graph_pb2.MetaGraphDef(graph_def=graph_def)
-    meta_graph.collection_def["train_op"].node_list.value.extend(tensors)
-    config = config_pb2.ConfigProto()
-    rewrite = config.graph_options.rewrite_options
-    rewrite.min_graph_nodes = -1
-    rewrite.optimizers.append("function")
-    rewrite.function_optimization = rewriter_config_pb2.RewriterConfig.AGGRESSIVE
-    return tf_optimizer.OptimizeGraph(config, meta_graph)
-
-
-def _frozen(concrete: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the GraphDef of a concrete function, inlined, with constants for its variables.
-
-    Returns:
-        The GraphDef, and {placeholder: tf Variable} of the largest weights if it has no room for all.
-    """
-    from tensorflow.python.framework import convert_to_constants as freezing
-
-    apart = _without_room(concrete)
-
-    class Converter(freezing._FunctionConverterDataInEager):  # type: ignore[misc]
-        """As TensorFlow's, but of a graph that is inlined in our way, and with stubs for the weights apart."""
-
-        def __init__(self) -> None:
-            self._func = concrete
-            graph_def = freezing.disable_lower_using_switch_merge(concrete.graph.as_graph_def())
-            tensors = [tensor.name for tensor in [*concrete.inputs, *concrete.outputs]]
-            freezing._ConverterData.__init__(self, inlined(graph_def, tensors))
-            self._build_tensor_data()
-
-        def _eval(self, tensor: Any) -> Any:
-            is_apart = any(tensor is variable for variable in apart.values())
-            return np.zeros((), tensor.dtype.as_numpy_dtype) if is_apart else tensor.numpy()
-
-    graph_def, _ = freezing._replace_variables_by_constants(Converter())
-    for node in graph_def.node:
-        if node.name in apart:
-            node.op = "Placeholder"
-            del node.attr["value"]
-            node.attr["shape"].shape.CopyFrom(apart[node.name].shape.as_proto())
-    return graph_def, apart
-
-
-def _without_room(concrete: Any) -> dict[str, Any]:
-    """Return {placeholder: tf Variable} of the largest weights, so that the others fit into one message."""
-    variables = {id(variable.handle): variable for variable in concrete.graph.variables}
-    captured = {
-        inner.op.name: variables[id(outer)]
-        for outer, inner in concrete.graph.captures
-        if id(outer) in variables
-    }
-    sizes = {name: variable.shape.num_elements() * variable.dtype.size for name, variable in captured.items()}
-    apart, rest = {}, sum(sizes.values())
-    for name in sorted(sizes, key=lambda name: -sizes[name]):
-        if rest <= _MAX_MESSAGE_BYTES:
-            break
-        apart[name], rest = captured[name], rest - sizes[name]
-    return apart
-
-
 def _convert_erfc(graph: Any, node: Any, name: str, args: Sequence[Any]) -> None:
     """Erfc(x) = 1 - Erf(x): tf2onnx knows Erf only, and TensorFlow's exact Gelu uses Erfc."""
     dtype, shape = graph.get_dtype(node.output[0]), graph.get_shape(node.output[0])
@@ -274,7 +216,7 @@ def _convert_erfc(graph: Any, node: Any, name: str, args: Sequence[Any]) -> None
     )
 
 
-_HANDLERS = {"Erfc": (_convert_erfc, [])}
+_HANDLERS: dict[str, tuple[Any, list[Any]]] = {"Erfc": (_convert_erfc, [])}
 
 
 @contextmanager

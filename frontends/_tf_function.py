@@ -18,7 +18,7 @@ _DEFAULT = "serving_default"
 
 
 def is_tf_function(obj: object) -> bool:
-    """Whether an object is a tf.function, a ConcreteFunction, a loaded SavedModel or a tf.Module to be called."""
+    """Whether it is a tf.function, a ConcreteFunction, a loaded SavedModel, or a tf.Module with functions."""
     tf = sys.modules.get("tensorflow")
     if tf is None:
         return False
@@ -35,8 +35,8 @@ def convert_tf_function(
     their order is that of `tf.nest.flatten`, which sorts the keys of a dict.
 
     Args:
-        obj: a ConcreteFunction; a tf.function with an `input_signature`, or with example inputs in `options`; a
-            tf.Module or loaded SavedModel, of which `options.signature` chooses the function.
+        obj: a ConcreteFunction; a tf.function with an `input_signature`, or with example inputs in `options`;
+            a tf.Module or loaded SavedModel, of which `options.signature` chooses the function.
 
     Raises:
         ExportError: shapes are not known, or an operator has no counterpart in ONNX.
@@ -53,8 +53,8 @@ def convert_tf_function(
 def choose_function(obj: Any, signature: str | None) -> Any:
     """Return the function of a tf.Module or loaded SavedModel to export.
 
-    Signatures come before functions with an `input_signature`. Without a name: `serving_default`, `__call__`, or
-    the only one there is.
+    Signatures come before functions with an `input_signature`. Without a name: `serving_default`, `__call__`,
+    or the only one there is.
 
     Raises:
         ExportError: there is none.
@@ -97,18 +97,19 @@ def convert_concrete(
         for index, leaf in enumerate(leaf for leaf in leaves if isinstance(leaf, tf.TensorSpec))
     ]
     specs = settled(declared, options)
-    on_progress("trace")
 
-    @tf.function(input_signature=specs, autograph=False)  # type: ignore[untyped-decorator]
-    def flat(*tensors: Any) -> list[Any]:
+    def call(*tensors: Any) -> list[Any]:
         rest = iter(tensors)
         filled = [next(rest) if isinstance(leaf, tf.TensorSpec) else leaf for leaf in leaves]
         args, kwargs = tf.nest.pack_sequence_as(structure, filled, expand_composites=True)
-        results: list[Any] = tf.nest.flatten(concrete(*args, **kwargs), expand_composites=True)
+        results = tf.nest.flatten(concrete(*args, **kwargs), expand_composites=True)
         return [result for result in results if result is not None]
 
+    on_progress("trace")
     with quiet():
-        traced = flat.get_concrete_function()
+        traced = concrete
+        if not _is_tied_to_its_graph(concrete):
+            traced = tf.function(call, input_signature=specs, autograph=False).get_concrete_function()
     refuse_words(traced.graph.as_graph_def())
     inputs = list(options.input_names) or [spec.name for spec in specs]
     outputs = list(options.output_names) or _output_names(concrete, len(traced.outputs), inputs)
@@ -118,10 +119,15 @@ def convert_concrete(
 
     def answers(feeds: Mapping[str, Any]) -> Sequence[Any]:
         tensors = [tf.constant(feeds[name], spec.dtype) for name, spec in zip(inputs, specs, strict=True)]
-        return [result.numpy() for result in traced(*tensors)]
+        return [result.numpy() for result in call(*tensors)]
 
     framework, exporter = versions()
     return Conversion(path, framework, exporter, answers)
+
+
+def _is_tied_to_its_graph(concrete: Any) -> bool:
+    """Whether it has reference variables, of TensorFlow 1, which no other function can call with their values."""
+    return any(operation.type == "VariableV2" for operation in concrete.graph.get_operations())
 
 
 def _output_names(concrete: Any, count: int, inputs: Sequence[str]) -> list[str]:
@@ -141,7 +147,7 @@ def _traced(function: Any, options: ExportOptions) -> Any:
         return restored[0]
     if options.inputs is None:
         raise ExportError(
-            "the shapes of its inputs are not known; give example inputs, or an input_signature to @tf.function"
+            "its input shapes are not known; give example inputs, or an input_signature to @tf.function"
         )
     args = () if isinstance(options.inputs, Mapping) else options.inputs
     args = args if isinstance(args, tuple | list) else (args,)

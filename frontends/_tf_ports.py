@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,7 +45,7 @@ def settled(specs: Sequence[Any], options: ExportOptions, can_widen: bool = Fals
         can_widen: whether a size that the model declares may become another, or dynamic.
 
     Raises:
-        OptionError: an input or axis that is not there, a shape that the model does not take, an unknown rank.
+        OptionError: no such input or axis, a shape that the model does not take, an unknown rank.
     """
     import tensorflow as tf
 
@@ -123,10 +124,10 @@ def refuse_words(graph_def: Any) -> None:
     Raises:
         ExportError: it names the operator and node.
     """
-    nodes = [*graph_def.node, *(node for function in graph_def.library.function for node in function.node_def)]
-    for node in nodes:
+    bodies = (function.node_def for function in graph_def.library.function)
+    for node in chain(graph_def.node, *bodies):
         if any(word in node.op for word in _FOR_WORDS):
             raise ExportError(
-                f"node '{node.name}': its operator {node.op} works on strings or lookup tables, which tf2onnx "
-                "cannot convert; export the part of the model behind the text processing"
+                f"node '{node.name}': its operator {node.op} works on strings or lookup tables, which "
+                "tf2onnx cannot convert; export the part of the model behind the text processing"
             )

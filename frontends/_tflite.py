@@ -15,9 +15,7 @@ from fuseonnx.frontends.conversion import Conversion
 from fuseonnx.frontends.options import ExportOptions
 
 _MAGIC = b"TFL3"
-_IN_FLOAT = (
-    "TFLite quantizes activations of fully connected layers on the fly, sample by sample; in ONNX they stay float32"
-)
+_IN_FLOAT = "TFLite rounds the inputs of fully connected layers to int8 on the fly; in ONNX they stay float32"
 
 
 def convert_tflite(
@@ -91,7 +89,7 @@ def _opened(file: Path) -> Any:
 
 
 def _signature_names(interpreter: Any) -> dict[int, str]:
-    """Return tensor index to name, if there is one signature; with several, no one can tell which is meant."""
+    """Return tensor index to name, of the one signature; of several, it is not known which is meant."""
     signatures = interpreter.get_signature_list()
     if len(signatures) != 1:
         return {}

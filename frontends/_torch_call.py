@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,29 +59,45 @@ def bind(model: torch.nn.Module, inputs: Any) -> Call:
     Raises:
         ExportError: there are none, or one of them is neither a tensor nor a constant.
     """
-    from torch.utils._pytree import tree_flatten_with_path
-
     positional, others = forward_arguments(model)
     if inputs is None:
-        names = ", ".join([*positional, *others]) or "no arguments"
+        names = ", ".join([*positional, *others])
         example = f"{positional[0]}=1x3x224x224:float32" if positional else "1x3x224x224:float32"
         raise ExportError(
             f"PyTorch models do not say what their inputs look like; give examples of forward({names}): "
             f"--input {example}, or inputs=tensor"
         )
-    args, kwargs = _split(inputs)
-    _register_caches((args, kwargs))
-    paths, spec = tree_flatten_with_path((args, kwargs))
-    device = _device_of(model)
-    call = Call([], [], [], [], [], spec, _node_classes((args, kwargs)))
-    for path, leaf in paths:
-        side, first, *rest = [_key(key) for key in path]
+
+    def name_of(path: list[Any]) -> list[str]:
+        side, first, *rest = path
         argument = str(first) if side else _positional_name(positional, others, int(first))
-        name = "_".join([argument, *map(str, rest)])
-        value = _as_leaf(leaf, name, device)
+        return [argument, *map(str, rest)]
+
+    return _flattened(_split(inputs), name_of, _device_of(model))
+
+
+def bind_program(module: torch.nn.Module, program: torch.export.ExportedProgram) -> Call:
+    """Flatten the example inputs of an exported program, whose module is `module`."""
+    names = iter(program.graph_signature.user_inputs)
+    return _flattened(program.example_inputs, lambda _: [str(next(names))], _device_of(module))
+
+
+def _flattened(
+    tree: tuple[tuple[Any, ...], dict[str, Any]],
+    name_of: Callable[[list[Any]], list[str]],
+    device: torch.device,
+) -> Call:
+    from torch.utils._pytree import tree_flatten_with_path
+
+    _register_caches(tree)
+    paths, spec = tree_flatten_with_path(tree)
+    call = Call([], [], [], [], [], spec, _node_classes(tree))
+    for path, leaf in paths:
+        parts = name_of([_key(key) for key in path])
+        value = _as_leaf(leaf, "_".join(parts), device)
         if not isinstance(value, _CONSTANTS):
-            call.names.append(name)
-            call.arguments.append(argument)
+            call.names.append("_".join(parts))
+            call.arguments.append(parts[0])
             call.places.append(len(call.leaves))
             call.tensors.append(value)
             value = None
@@ -96,10 +112,11 @@ def forward_arguments(model: torch.nn.Module) -> tuple[list[str], list[str]]:
     import torch
 
     if isinstance(model, torch.jit.ScriptModule):
-        return [argument.name for argument in model.forward.schema.arguments[1:]], []
+        schema = model.forward.schema  # type: ignore[attr-defined]
+        return [argument.name for argument in schema.arguments[1:]], []
     parameters = inspect.signature(model.forward).parameters.values()
     plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    stars: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     return (
         [each.name for each in parameters if each.kind in plain],
         [stars.get(each.kind, "") + each.name for each in parameters if each.kind not in plain],
@@ -222,7 +239,8 @@ def _device_of(model: torch.nn.Module) -> torch.device:
     import torch
 
     tensors = [*model.parameters(), *model.buffers()]
-    if any(isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin) for tensor in tensors):
+    lazy = torch.nn.UninitializedParameter | torch.nn.UninitializedBuffer
+    if any(isinstance(tensor, lazy) for tensor in tensors):
         raise ExportError("has lazy layers without weights; call the model once before")
     if any(tensor.is_meta for tensor in tensors):
         raise ExportError("its weights are on the meta device; load them before")
@@ -236,7 +254,7 @@ def _register_caches(tree: Any) -> None:
     if any(type(leaf).__name__ == "DynamicCache" for leaf in tree_leaves(tree)):
         from transformers.integrations.executorch import register_dynamic_cache_export_support
 
-        register_dynamic_cache_export_support()
+        register_dynamic_cache_export_support()  # type: ignore[no-untyped-call]
 
 
 def _node_classes(tree: Any) -> frozenset[type]:

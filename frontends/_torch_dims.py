@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import TYPE_CHECKING
 
 from fuseonnx.errors import ExportError, OptionError
@@ -31,8 +32,8 @@ def dynamic_axes(call: Call, options: ExportOptions) -> tuple[Axes, list[str]]:
         for index in members:
             axes[index][0] = BATCH
         notes = [
-            f"axis 0 of '{call.names[index]}' is {call.tensors[index].shape[0]}, which is not the batch's size, "
-            f"and stays fixed; name it with --dynamic if it is dynamic"
+            f"axis 0 of '{call.names[index]}' is {call.tensors[index].shape[0]}, not the batch's size, and "
+            "stays fixed; name it with --dynamic if it is dynamic"
             for index in others
         ]
     for name, wanted in options.dynamic.items():
@@ -73,9 +74,7 @@ def spread(
     at_least_two = {symbol: max(2, size) for symbol, size in before.items()}
     different: dict[str, int] = {}
     for symbol, size in at_least_two.items():
-        while size in different.values():
-            size += 1
-        different[symbol] = size
+        different[symbol] = next(other for other in count(size) if other not in different.values())
     for sizes in (different, at_least_two):
         if sizes == before:
             break
@@ -88,7 +87,7 @@ def spread(
 def other_sizes(
     tensors: list[torch.Tensor], axes: Axes, accepts: Callable[[list[torch.Tensor]], bool]
 ) -> list[torch.Tensor] | None:
-    """Return examples of other sizes along every dynamic dimension, or along some; None if none is accepted."""
+    """Return examples of other sizes in every dynamic dimension, or in some; None if none is accepted."""
     sizes = sizes_of(tensors, axes)
     steps: list[Callable[[int], int]] = [lambda size: size + 1, lambda size: 2 * size, lambda size: size + 32]
     candidates = [{symbol: step(size) for symbol, size in sizes.items()} for step in steps]
@@ -104,14 +103,14 @@ def resized(tensors: Sequence[torch.Tensor], axes: Axes, sizes: Mapping[str, int
     """Return examples with the dimensions of `sizes`: what is there is repeated or cut off."""
     import torch
 
-    results = []
-    for tensor, symbols in zip(tensors, axes, strict=True):
+    results = list(tensors)
+    for place, symbols in enumerate(axes):
         for axis, symbol in symbols.items():
+            tensor = results[place]
             if tensor.shape[axis] == 0:
                 raise ExportError("an example has a dimension of size 0 that is to be dynamic; give another")
             index = torch.arange(sizes[symbol], device=tensor.device) % tensor.shape[axis]
-            tensor = tensor.index_select(axis, index)
-        results.append(tensor)
+            results[place] = tensor.index_select(axis, index)
     return results
 
 
@@ -133,7 +132,7 @@ def sizes_of(tensors: Sequence[torch.Tensor], axes: Axes) -> dict[str, int]:
         for axis, symbol in symbols.items():
             if sizes.setdefault(symbol, tensor.shape[axis]) != tensor.shape[axis]:
                 raise OptionError(
-                    f"dimensions called '{symbol}' have {sizes[symbol]} and {tensor.shape[axis]} elements in the "
+                    f"dimensions called '{symbol}' are {sizes[symbol]} and {tensor.shape[axis]} in the "
                     "example inputs; give them different names, or examples that agree"
                 )
     return sizes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import re
 import tempfile
 import warnings
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from fuseonnx.frontends._quiet import quiet
+from fuseonnx.frontends._torch_call import to_numpy
 from fuseonnx.frontends._torch_dims import Axes
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ TORCHSCRIPT_OPSET = 20  # the last that this exporter writes
 NO_TRANSLATION = "has no ONNX translation"
 ON_VALUES = "control flow or a shape depends on values"
 FIXED = "is fixed"
+OTHER_SIZES = "inputs of other sizes"
+NO_KERNEL = "Could not find an implementation"
 
 
 class ExporterFailed(Exception):
@@ -92,12 +96,16 @@ def export_torchscript(
     torch.backends.mha.set_fastpath_enabled(False)  # its fused operators have no ONNX counterpart
     try:
         with silent() as caught:
+            if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+                model = torch.jit.trace(model, tuple(tensors), check_trace=False)  # type: ignore[no-untyped-call]
             torch.onnx.export(
                 model,
                 tuple(tensors),
                 path,
                 input_names=own_names,
-                dynamic_axes={name: symbols for name, symbols in zip(own_names, axes, strict=True) if symbols},
+                dynamic_axes={
+                    name: symbols for name, symbols in zip(own_names, axes, strict=True) if symbols
+                },
                 opset_version=opset,
                 dynamo=False,
             )
@@ -105,18 +113,32 @@ def export_torchscript(
         raise ExporterFailed(_reason(error, names)) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-    return ir.load(path), _baked_in(caught)
+    traced = ir.load(path)
+    _restore_unused(traced.graph, own_names, tensors)
+    return traced, _baked_in(caught)
+
+
+def _restore_unused(graph: ir.Graph, names: Sequence[str], tensors: Sequence[torch.Tensor]) -> None:
+    """Put back the inputs that a traced model does not use."""
+    present = {value.name for value in graph.inputs}
+    for index, (name, tensor) in enumerate(zip(names, tensors, strict=True)):
+        if name not in present:
+            dtype = ir.DataType.from_numpy(to_numpy(tensor).dtype)
+            value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(tensor.shape))
+            graph.inputs.insert(index, value)
 
 
 def cure(reasons: Sequence[str]) -> str:
     """Return what the user can do about the reasons of the exporters."""
     text = " ".join(reasons)
-    if FIXED in text:
+    if FIXED in text or OTHER_SIZES in text:
         return "leave that dimension out of --dynamic and --batch"
     if NO_TRANSLATION in text:
         return "write that layer with other operators"
     if ON_VALUES in text:
         return "write it with torch.cond or torch.where, or export torch.jit.script(model)"
+    if NO_KERNEL in text:
+        return "onnxruntime's CPU provider lacks that operator for this dtype: export model.float()"
     return "change the model there, or export it yourself and give the .onnx file"
 
 
@@ -129,18 +151,29 @@ def one_line(error: BaseException) -> str:
 @contextlib.contextmanager
 def silent() -> Iterator[list[warnings.WarningMessage]]:
     """Run PyTorch's exporters, which also print, without a sound; yield the warnings."""
-    nowhere = io.StringIO()
-    with quiet() as caught, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
-        yield caught
+    import torch
+
+    nowhere, disabled, log = io.StringIO(), logging.root.manager.disable, torch._C._jit_onnx_log
+    logging.disable()
+    torch._C._jit_onnx_log = lambda *_: None  # it writes to the file descriptor
+    try:
+        with quiet() as caught, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
+            yield caught
+    finally:
+        torch._C._jit_onnx_log = log
+        logging.disable(disabled)
 
 
 def _baked_in(caught: list[warnings.WarningMessage]) -> list[str]:
+    """Return where the tracer warned, besides PyTorch's own checks of sizes."""
     import torch
 
+    own = Path(torch.__file__).parent
     places = [
         f"{Path(warning.filename).name}:{warning.lineno}"
         for warning in caught
-        if issubclass(warning.category, torch.jit.TracerWarning)
+        if issubclass(warning.category, torch.jit._trace.TracerWarning)
+        and not Path(warning.filename).is_relative_to(own)
     ]
     return list(dict.fromkeys(places))
 
@@ -155,7 +188,9 @@ def _reason(error: BaseException, names: Sequence[str]) -> str:
         return f"operator {match[1]} {NO_TRANSLATION}{_layer(chain)}"
     if match := re.search(r"Exporting the operator '([\w:]+)' to ONNX opset", text):
         return f"operator {match[1]} {NO_TRANSLATION}"
-    if match := re.search(r"static shape of (\d+) for dimension inputs\['\w+'\]\[(\d+)\]\.shape\[(\d+)\]", text):
+    if match := re.search(
+        r"static shape of (\d+) for dimension inputs\['\w+'\]\[(\d+)\]\.shape\[(\d+)\]", text
+    ):
         return f"axis {match[3]} of '{names[int(match[2])]}' {FIXED} to {match[1]} by the model"
     if re.search(r"data-dependent|[Dd]ynamic control flow", text):
         return f"{ON_VALUES}{_source(text)}"
@@ -181,6 +216,7 @@ def _layer(chain: list[BaseException]) -> str:
             if stack:
                 path, kind = list(stack.values())[-1]
                 name = kind if isinstance(kind, str) else kind.__name__
-                return f" (layer '{path.removeprefix('model.')}', a {name.rpartition('.')[2]})"
+                layer = path.removeprefix("model").removeprefix(".")
+                return f" (layer '{layer}', a {name.rpartition('.')[2]})" if layer else ""
             trace = trace.tb_next
     return ""

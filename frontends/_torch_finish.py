@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,9 @@ from fuseonnx.frontends.conversion import MAX_IR_VERSION
 if TYPE_CHECKING:
     import torch
 
+Runner = Callable[[Sequence["torch.Tensor"]], list[Any]]
+"""Runs a model on flat tensors; gives numpy arrays."""
+
 _ONE_FILE_LIMIT = 2**31 - 1 - 2**24  # protobuf's limit, less some room for the graph
 _FAR = 0.05
 """An answer farther off than this part of the largest one is no rounding error, in 16 bits either."""
@@ -28,7 +31,7 @@ def clean(model: ir.Model) -> None:
     graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
     named: list[Any] = [model, *graphs, *model.graph.initializers.values()]
     for graph in graphs:
-        named += graph.inputs
+        named.extend(graph.inputs)
         for node in ir.traversal.RecursiveGraphIterator(graph):
             named += [node, *node.outputs]
             node.name = re.sub(r"^/model/", "/", node.name or "")
@@ -58,15 +61,23 @@ def save(model: ir.Model, path: Path) -> None:
 def label_inputs(graph: ir.Graph, axes: Axes) -> list[tuple[int, int]]:
     """Give dynamic dimensions of the inputs their symbols; return (input, axis) of those that were fixed."""
     fixed = []
+    renamed: dict[str | None, str] = {}
     for index, (value, symbols) in enumerate(zip(graph.inputs, axes, strict=True)):
         dims = list(value.shape or ())
         for axis, symbol in symbols.items():
-            if isinstance(dims[axis], int):
+            dim = dims[axis]
+            if isinstance(dim, int):
                 fixed.append((index, axis))
             else:
+                renamed.setdefault(dim.value, symbol)
                 dims[axis] = ir.SymbolicDim(symbol)
         if symbols:
             value.shape = ir.Shape(dims)
+    for value in (value for node in graph.all_nodes() for value in node.outputs):
+        if value.shape is not None:
+            value.shape = ir.Shape(
+                [dim if isinstance(dim, int) else renamed.get(dim.value, dim) for dim in value.shape]
+            )
     return fixed
 
 
@@ -80,7 +91,10 @@ def label_outputs(graph: ir.Graph, sizes: Sequence[dict[str, int]], shapes: Sequ
     symbols = {(before[symbol], after[symbol]): symbol for symbol in reversed(before)}
     for value, old, new in zip(graph.outputs, *shapes, strict=True):
         value.shape = ir.Shape(
-            [ours if ours == theirs else symbols.get((ours, theirs)) for ours, theirs in zip(old, new, strict=True)]
+            [
+                ours if ours == theirs else symbols.get((ours, theirs))
+                for ours, theirs in zip(old, new, strict=True)
+            ]
         )
 
 
@@ -89,8 +103,8 @@ def without_effect(graph: ir.Graph) -> list[str]:
     return [value.name or "" for value in graph.inputs if not value.uses() and value not in graph.outputs]
 
 
-def misfit(path: Path, flat: torch.nn.Module, trials: Sequence[Sequence[torch.Tensor]]) -> str | None:
-    """Return why a file is not what the module is, if onnxruntime cannot run it or is far off.
+def misfit(path: Path, model: Runner, trials: Mapping[str, Sequence[torch.Tensor]]) -> str | None:
+    """Return why a file is not what the model is, if onnxruntime cannot run it or is far off.
 
     That decides between exporters; how close the answers are is for the parity check.
     """
@@ -99,16 +113,21 @@ def misfit(path: Path, flat: torch.nn.Module, trials: Sequence[Sequence[torch.Te
     try:
         session = open_session(path)
         names = [value.name for value in session.get_inputs()]
-        for tensors in trials:
-            expected = [to_numpy(tensor) for tensor in flat(*tensors)]
+        outputs = [value.name for value in session.get_outputs()]
+        for trial, tensors in trials.items():
             feeds = {name: to_numpy(tensor) for name, tensor in zip(names, tensors, strict=True)}
-            for output, theirs, ours in zip(session.get_outputs(), expected, run(session, feeds), strict=True):
+            for name, theirs, ours in zip(outputs, model(tensors), run(session, feeds), strict=True):
                 if ours.shape != theirs.shape:
-                    return f"output '{output.name}' has shape {ours.shape} where PyTorch gives {theirs.shape}"
+                    return f"output '{name}' has shape {ours.shape}, in PyTorch {theirs.shape}, for {trial}"
                 if _is_far(theirs, ours):
-                    return f"output '{output.name}' is not what PyTorch gives"
+                    return f"output '{name}' is not what PyTorch gives for {trial}"
     except BackendError as error:
-        return f"onnxruntime: {str(error).removeprefix(f'{path}: ')}"
+        message = str(error).removeprefix(f"{path}: ")
+        return (
+            message
+            if message.startswith("onnxruntime")
+            else f"onnxruntime fails for {trial}: {message[:150]}"
+        )
     return None
 
 

@@ -25,10 +25,10 @@ def inference(model: torch.nn.Module) -> Iterator[None]:
     plain = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]
     attributes = [(vars(module), vars(module).copy(), module._buffers.copy()) for module in plain]
     values = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    devices = {tensor.device.index for tensor in model.parameters() if tensor.is_cuda}
     try:
-        with torch.random.fork_rng(devices), torch.no_grad():
-            if not isinstance(model, torch.fx.GraphModule):
+        with torch.random.fork_rng(sorted(devices)), torch.no_grad():
+            with contextlib.suppress(NotImplementedError):  # of an exported program
                 model.eval()
             yield
     finally:

@@ -1,22 +1,97 @@
-"""Keras models (being written)."""
+"""Keras 3 models, on the TensorFlow and PyTorch backends."""
 
 from __future__ import annotations
-from collections.abc import Callable
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from fuseonnx.errors import ExportError
+from fuseonnx.frontends._keras_call import Call, call_of, distinct, first_line
+from fuseonnx.frontends._keras_load import load_keras
+from fuseonnx.frontends._keras_torch import convert_on_torch
+from fuseonnx.frontends._quiet import quiet
+from fuseonnx.frontends._tf2onnx import label_outputs, write_onnx
+from fuseonnx.frontends._tf_ports import settled, tensorflow, versions, write_dims
 from fuseonnx.frontends.conversion import Conversion
 from fuseonnx.frontends.options import ExportOptions
 
+__all__ = ["convert_keras", "is_keras_model", "load_keras"]
+
 
 def is_keras_model(obj: object) -> bool:
-    return False
-
-
-def load_keras(path: Path, options: ExportOptions) -> Any:
-    raise NotImplementedError
+    """Whether an object is a Keras 3 model; nobody can hold one without having imported Keras."""
+    keras = sys.modules.get("keras")
+    return keras is not None and isinstance(obj, keras.Model)
 
 
 def convert_keras(
     model: Any, folder: Path, options: ExportOptions, on_progress: Callable[[str], None]
 ) -> Conversion:
-    raise NotImplementedError
+    """Write a Keras model in inference mode to `folder/"model.onnx"`.
+
+    Inputs are named after the Keras inputs (a subclassed model's after its arguments or keys), outputs after
+    the keys that the model returns, the layers that compute them, or `output`. Axis 0 is the batch, which is
+    dynamic unless the model or `options.batch` fix it.
+
+    Args:
+        model: functional, Sequential or subclassed. One that was never called is called once, on
+            `options.inputs`; beyond that it is not changed.
+
+    Raises:
+        ExportError: nobody knows the shapes of its inputs, it does not run on them, an operator has no
+            counterpart in ONNX, or it is on another backend.
+        OptionError: an option does not suit the model.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    if backend not in ("tensorflow", "torch"):
+        raise ExportError(
+            f"is on Keras' {backend} backend; save it as .keras, and export the file where KERAS_BACKEND is "
+            "tensorflow or torch"
+        )
+    with quiet():
+        call = call_of(model, options.inputs)
+    convert = _on_tensorflow if backend == "tensorflow" else convert_on_torch
+    return replace(
+        convert(call, folder, options, on_progress), framework=f"Keras {keras.__version__} ({backend})"
+    )
+
+
+def _on_tensorflow(
+    call: Call, folder: Path, options: ExportOptions, on_progress: Callable[[str], None]
+) -> Conversion:
+    tf = tensorflow()
+    declared = [tf.TensorSpec(leaf.shape, leaf.dtype, leaf.name) for leaf in call.leaves]
+    specs = settled(declared, replace(options, inputs=None), can_widen=True)
+    names: list[str] = []
+
+    def flat(*tensors: Any) -> list[Any]:
+        results = call(*tensors)
+        names[:] = [name for name, _ in results]
+        return [value for _, value in results]
+
+    on_progress("trace")
+    try:
+        with quiet():
+            traced = tf.function(flat, input_signature=specs, autograph=False).get_concrete_function()
+    except Exception as error:
+        shapes = ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
+        raise ExportError(f"does not run on inputs of the shape {shapes}: {first_line(error)}") from error
+    inputs = list(options.input_names) or [spec.name for spec in specs]
+    outputs = list(options.output_names) or distinct(names, taken=inputs)
+    on_progress("convert with tf2onnx")
+    path = write_onnx(traced, folder, input_names=inputs, output_names=outputs, opset=options.opset)
+    write_dims(path, specs, options)
+    label_outputs(path)
+
+    def answers(feeds: Mapping[str, Any]) -> list[Any]:
+        tensors = [tf.constant(feeds[name], spec.dtype) for name, spec in zip(inputs, specs, strict=True)]
+        with quiet():
+            return [value.numpy() for value in traced(*tensors)]
+
+    framework, exporter = versions()
+    return Conversion(path, framework, exporter, answers)

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from fuseonnx.errors import ExportError, OptionError
 from fuseonnx.frontends._ports import name_ports
 from fuseonnx.frontends._quiet import quiet
-from fuseonnx.frontends._torch_call import to_numpy, to_torch
+from fuseonnx.frontends._torch_call import to_torch
 from fuseonnx.frontends._torch_export import (
     DYNAMO_OPSET,
     FIXED,
@@ -121,6 +121,8 @@ def _with_dynamo(
 def _with_torchscript(
     subject: Subject, folder: Path, options: ExportOptions, failures: Sequence[str]
 ) -> list[str]:
+    if any(FIXED in reason for reason in failures) and not subject.all_sizes_vary():
+        raise ExporterFailed("it takes no other size in PyTorch either")
     flat = _scripted(subject) if any(ON_VALUES in reason for reason in failures) else None
     opset = options.opset or TORCHSCRIPT_OPSET
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -128,7 +130,9 @@ def _with_torchscript(
             flat or subject.flat, subject.call.names, subject.tensors, subject.axes, opset, Path(scratch)
         )
         if subject.others is not None:
-            shapes = [[t.shape for t in subject.flat(*tensors)] for tensors in (subject.tensors, subject.others)]
+            shapes = [
+                [array.shape for array in subject.run(each)] for each in (subject.tensors, subject.others)
+            ]
             label_outputs(model.graph, subject.sizes(), shapes)
         notes = _finish(model, subject, folder, options)
     if baked_in:
@@ -156,10 +160,12 @@ def _finish(model: ir.Model, subject: Subject, folder: Path, options: ExportOpti
         size = subject.tensors[input_].shape[axis]
         raise ExporterFailed(f"axis {axis} of '{names[input_]}' {FIXED} to {size}")
     clean(model)
-    name_ports(graph, options.input_names or names, options.output_names or subject.outputs)
+    inputs = options.input_names or names
+    outputs = [f"{name}_out" if name in inputs else name for name in subject.outputs]
+    name_ports(graph, inputs, options.output_names or outputs)
     path = folder / "model.onnx"
     save(model, path)
-    if reason := misfit(path, subject.flat, subject.trials()):
+    if reason := misfit(path, subject.run, subject.trials()):
         raise ExporterFailed(reason)
     return [f"input '{name}' has no effect on the outputs" for name in without_effect(graph)]
 
@@ -170,7 +176,7 @@ def _answers(subject: Subject, new_names: Sequence[str]) -> Callable[[Mapping[st
 
     def run(feeds: Mapping[str, Any]) -> list[Any]:
         tensors = [to_torch(feeds[name]).to(device) for name, device in zip(names, devices, strict=True)]
-        with quiet(), inference(subject.module):
-            return [to_numpy(tensor) for tensor in subject.flat(*tensors)]
+        with quiet():
+            return subject.run(tensors)
 
     return run

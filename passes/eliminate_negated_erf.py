@@ -16,13 +16,9 @@ from fuseonnx.core.pattern import any_of, const, op, var
 from fuseonnx.core.rule import Match, Rule
 
 _SCALED = ("Mul", "Div")
-_NUMPY_BROADCAST = 7
-
 
 def guard(m: Match) -> str | None:
     """Keep out where no sign is dropped."""
-    if m.opset < _NUMPY_BROADCAST:
-        return "sums do not broadcast before opset 7"
     if "negation" in m.captures.nodes:
         return None
     return None if bool((m.array("r") < 0).all()) else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import nn
 
@@ -55,7 +57,7 @@ class Conv2dUnet(nn.Module):
 
 
 class Conv3dNet(nn.Module):
-    """Classify a video [batch, 3, frames, height, width]: Conv3d, BatchNorm3d, pooling in three dimensions."""
+    """Classify a video [batch, 3, frames, height, width]: Conv3d, BatchNorm3d, pooling in three axes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,9 +66,7 @@ class Conv3dNet(nn.Module):
         )
         self.spatial = nn.Sequential(nn.Conv3d(8, 16, (1, 3, 3), padding=(0, 1, 1)), nn.BatchNorm3d(16))
         self.temporal = nn.Sequential(nn.Conv3d(16, 8, (3, 1, 1), padding=(1, 0, 0)), nn.BatchNorm3d(8))
-        self.head = nn.Sequential(
-            nn.MaxPool3d(2), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, 10)
-        )
+        self.head = nn.Sequential(nn.MaxPool3d(2), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, 10))
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         """Return logits [batch, 10]."""
@@ -104,9 +104,9 @@ class Vocoder(nn.Module):
 class Recurrent(nn.Module):
     """Tag a sequence [batch, length, 12] with an LSTM or a GRU: two layers, one or both directions."""
 
-    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], *, bidirectional: bool) -> None:
+    def __init__(self, kind: Literal["LSTM", "GRU"], *, bidirectional: bool) -> None:
         super().__init__()
-        self.cells = kind(12, 16, num_layers=2, batch_first=True, bidirectional=bidirectional)
+        self.cells = getattr(nn, kind)(12, 16, num_layers=2, batch_first=True, bidirectional=bidirectional)
         self.norm = nn.LayerNorm(32 if bidirectional else 16)
         self.head = nn.Linear(32 if bidirectional else 16, 6)
 
@@ -118,7 +118,7 @@ class Recurrent(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Encode a sequence [batch, length, 32] by TransformerEncoder; `padding` [batch, length] marks padding."""
+    """Encode a sequence [batch, length, 32] by TransformerEncoder; `padding` [batch, length] hides."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,6 +148,6 @@ class Branching(nn.Module):
         """Return [batch, 8]."""
         hidden = self.stem(values)
         chosen: torch.Tensor = torch.cond(
-            values.mean() > 0, lambda x: self.left(x), lambda x: self.right(x) * 2.0, (hidden,)
+            values.mean() > 0, self.left, lambda x: self.right(x) * 2.0, (hidden,)
         )
         return chosen

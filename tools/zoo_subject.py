@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import fuseonnx
+
 if TYPE_CHECKING:
     import onnxruntime
 
@@ -31,7 +33,7 @@ VARIANTS = ("predict", "compiled", "onnx", "optimized")
 """The framework's own call, its fast one, onnxruntime on the exported file and on the optimized one."""
 MIN_TIMING_SECONDS, MAX_TIMING_SECONDS = 2.0, 60.0
 """Rounds beyond those asked for are made until the first has passed; none is begun after the second."""
-PACKAGES = ("fuseonnx", "keras", "tensorflow", "tf2onnx", "torch", "transformers", "onnx", "onnxruntime")
+PACKAGES = ("keras", "tensorflow", "tf2onnx", "torch", "transformers", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,6 @@ class Result:
 
 def measure(framework: str, name: str, subject: Subject, threads: int, rounds: int) -> Result:
     """Export and optimize a subject, compare both files with the framework, and time the four variants."""
-    import fuseonnx
     from fuseonnx.runtime.session import open_session
 
     with tempfile.TemporaryDirectory() as folder:
@@ -207,7 +208,7 @@ def setup() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     machine = f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
-    versions = [f"Python {platform.python_version()}"]
+    versions = [f"Python {platform.python_version()}", f"fuseonnx {fuseonnx.__version__}"]
     for package in PACKAGES:
         try:
             versions.append(f"{package} {importlib.metadata.version(package)}")

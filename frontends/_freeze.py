@@ -1,0 +1,91 @@
+"""TensorFlow functions as one flat graph with constants for the variables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+_MAX_MESSAGE_BYTES = 1_900_000_000
+"""Of weights in a tf GraphDef, a protobuf message, whose limit is 2 GiB."""
+
+
+def inlined(graph_def: Any, tensors: Sequence[str]) -> Any:
+    """Return a tf GraphDef with its function calls replaced by their bodies; `graph_def` is changed.
+
+    TensorFlow inlines no function that is to be compiled by XLA (`tf.function(jit_compile=True)`: Keras runs
+    grouped convolutions so), and tf2onnx would leave the call in the graph. The marks are on calls, at any depth,
+    and on the functions.
+
+    Args:
+        tensors: inputs and outputs that must keep their names.
+    """
+    from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, rewriter_config_pb2
+    from tensorflow.python.grappler import tf_optimizer
+
+    for function in graph_def.library.function:
+        for mark in ("_XlaMustCompile", "_noinline", "api_implements"):
+            function.attr.pop(mark, None)
+        for node in function.node_def:
+            node.attr.pop("_XlaMustCompile", None)
+    for node in graph_def.node:
+        node.attr.pop("_XlaMustCompile", None)
+    meta_graph = meta_graph_pb2.MetaGraphDef(graph_def=graph_def)
+    meta_graph.collection_def["train_op"].node_list.value.extend(tensors)
+    config = config_pb2.ConfigProto()
+    rewrite = config.graph_options.rewrite_options
+    rewrite.min_graph_nodes = -1
+    rewrite.optimizers.append("function")
+    rewrite.function_optimization = rewriter_config_pb2.RewriterConfig.AGGRESSIVE
+    return tf_optimizer.OptimizeGraph(config, meta_graph)
+
+
+def frozen(concrete: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the GraphDef of a concrete function, inlined, with constants for its variables.
+
+    Returns:
+        The GraphDef, and {placeholder: tf Variable} of the largest weights if it has no room for all.
+    """
+    from tensorflow.python.framework import convert_to_constants as freezing
+
+    apart = _without_room(concrete)
+
+    class Converter(freezing._FunctionConverterDataInEager):  # type: ignore[misc]
+        """As TensorFlow's, but of a graph that is inlined in our way, and with stubs for the weights apart."""
+
+        def __init__(self) -> None:
+            self._func = concrete
+            graph_def = freezing.disable_lower_using_switch_merge(concrete.graph.as_graph_def())
+            tensors = [tensor.name for tensor in [*concrete.inputs, *concrete.outputs]]
+            freezing._ConverterData.__init__(self, inlined(graph_def, tensors))
+            self._build_tensor_data()
+
+        def _eval(self, tensor: Any) -> Any:
+            is_apart = any(tensor is variable for variable in apart.values())
+            return np.zeros((), tensor.dtype.as_numpy_dtype) if is_apart else tensor.numpy()
+
+    graph_def, _ = freezing._replace_variables_by_constants(Converter())
+    for node in graph_def.node:
+        if node.name in apart:
+            node.op = "Placeholder"
+            del node.attr["value"]
+            node.attr["shape"].shape.CopyFrom(apart[node.name].shape.as_proto())
+    return graph_def, apart
+
+
+def _without_room(concrete: Any) -> dict[str, Any]:
+    """Return {placeholder: tf Variable} of the largest weights, so that the others fit into one message."""
+    variables = {id(variable.handle): variable for variable in concrete.graph.variables}
+    captured = {
+        inner.op.name: variables[id(outer)]
+        for outer, inner in concrete.graph.captures
+        if id(outer) in variables
+    }
+    sizes = {name: variable.shape.num_elements() * variable.dtype.size for name, variable in captured.items()}
+    apart, rest = {}, sum(sizes.values())
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        if rest <= _MAX_MESSAGE_BYTES:
+            break
+        apart[name], rest = captured[name], rest - sizes[name]
+    return apart
