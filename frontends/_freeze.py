@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+ASSIGNMENTS = frozenset({"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"})
 _MAX_MESSAGE_BYTES = 1_900_000_000
 """Of weights in a tf GraphDef, a protobuf message, whose limit is 2 GiB."""
 
@@ -58,7 +59,7 @@ def frozen(concrete: Any) -> tuple[Any, dict[str, Any]]:
             self._func = concrete
             graph_def = freezing.disable_lower_using_switch_merge(concrete.graph.as_graph_def())
             tensors = [tensor.name for tensor in [*concrete.inputs, *concrete.outputs]]
-            freezing._ConverterData.__init__(self, inlined(graph_def, tensors))
+            freezing._ConverterData.__init__(self, _without_assignments(inlined(graph_def, tensors)))
             self._build_tensor_data()
 
         def _eval(self, tensor: Any) -> Any:
@@ -72,6 +73,17 @@ def frozen(concrete: Any) -> tuple[Any, dict[str, Any]]:
             del node.attr["value"]
             node.attr["shape"].shape.CopyFrom(apart[node.name].shape.as_proto())
     return graph_def, apart
+
+
+def _without_assignments(graph_def: Any) -> Any:
+    """Remove assignments to variables, such as the state that a stateful layer keeps for the next call."""
+    assigned = {f"^{node.name}" for node in graph_def.node if node.op in ASSIGNMENTS}
+    kept = [node for node in graph_def.node if node.op not in ASSIGNMENTS]
+    for node in kept:
+        inputs = [name for name in node.input if name not in assigned]
+        del node.input[:]
+        node.input.extend(inputs)
+    return type(graph_def)(node=kept, library=graph_def.library, versions=graph_def.versions)
 
 
 def _without_room(concrete: Any) -> dict[str, Any]:

@@ -8,15 +8,20 @@ from typing import Any
 
 from fuseonnx.errors import ExportError, OptionError
 from fuseonnx.frontends._quiet import quiet
-from fuseonnx.frontends._savedmodel import convert_saved_model
 from fuseonnx.frontends._tf2onnx import write_graph_def
-from fuseonnx.frontends._tf_ports import refuse_words, settled, tensorflow, versions, write_dims
+from fuseonnx.frontends._tf_ports import (
+    keep_defaults,
+    refuse_words,
+    settled,
+    tensorflow,
+    versions,
+    write_dims,
+)
 from fuseonnx.frontends.conversion import Conversion
 from fuseonnx.frontends.options import ExportOptions
 
 _VARIABLES = ("Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable")
 _NEVER_RESULTS = ("Const", "Placeholder", "NoOp", "Assert", "Print", "PrintV2", "Switch", "SaveV2")
-_SAVED_MODEL_FILE = "saved_model.pb"
 _SAVED_MODEL_START = b"\x08\x01"  # its schema version; a GraphDef starts with a node
 _LISTED = 12
 
@@ -37,9 +42,7 @@ def convert_graph_def(
     tf = tensorflow()
     on_progress("load")
     graph_def = _read(file)
-    if graph_def is None:
-        return convert_saved_model(file.parent, folder, options, on_progress)
-    notes = _settle_defaults(graph_def, options.input_names)
+    notes = keep_defaults(graph_def, list(map(_node, options.input_names)))
     for name in options.input_names:
         _cut(graph_def, name, _imported(graph_def))
     outputs = [_tensor(_imported(graph_def), name) for name in options.output_names] or _found(graph_def)
@@ -64,15 +67,13 @@ def convert_graph_def(
 
 
 def _read(file: Path) -> Any:
-    """Return the GraphDef in a file, None if the file belongs to a SavedModel beside it."""
+    """Return the GraphDef in a file."""
     import tensorflow as tf
     from google.protobuf import message, text_format
 
     graph_def, content = tf.compat.v1.GraphDef(), file.read_bytes()
     if file.suffix != ".pbtxt" and content.startswith(_SAVED_MODEL_START):
-        if file.name == _SAVED_MODEL_FILE:
-            return None
-        raise ExportError(f"is the {_SAVED_MODEL_FILE} of a SavedModel; give the folder that it belongs to")
+        raise ExportError("is the saved_model.pb of a SavedModel; give the folder that it belongs to")
     try:
         if file.suffix == ".pbtxt":
             text_format.Parse(content, graph_def)
@@ -102,18 +103,6 @@ def _imported(graph_def: Any) -> Any:
             reason = str(error).strip().partition("\n")[0].partition(". ")[0]
             raise ExportError(f"TensorFlow cannot load the graph: {reason}") from error
     return graph
-
-
-def _settle_defaults(graph_def: Any, wanted: Sequence[str]) -> tuple[str, ...]:
-    """Put its default in place of every input that has one and is not `wanted`; return a note on each."""
-    notes = []
-    for node in graph_def.node:
-        if node.op == "PlaceholderWithDefault" and node.name not in map(_node, wanted):
-            node.op = "Identity"
-            node.attr["T"].CopyFrom(node.attr.pop("dtype"))
-            node.attr.pop("shape", None)
-            notes.append(f"input '{node.name}' is left out: it keeps its default")
-    return tuple(notes)
 
 
 def _cut(graph_def: Any, name: str, graph: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 from fuseonnx.errors import ExportError, OptionError
 from fuseonnx.frontends.options import InputSpec
 
-Path = tuple[Any, ...]
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
+_COLOUR = re.compile(r"\x1b\[\d*m")
 _HOW_TO_GIVE = "--input 1x224x224x3:float32, or inputs=array in Python"
 
 
@@ -86,11 +87,9 @@ def _declared(model: Any) -> Arguments | None:
     """Return the inputs of a functional model, or of a Sequential one that knows its own."""
     import keras
 
-    if isinstance(model, keras.Sequential) and not model.built:
-        return None
-    if not isinstance(model, keras.Sequential) and not hasattr(model, "_inputs_struct"):
-        return None
-    return (model.input,), {}
+    if isinstance(model, keras.Sequential):
+        return ((model.inputs[0] if len(model.inputs) == 1 else model.inputs,), {}) if model.built else None
+    return ((model.input,), {}) if hasattr(model, "_inputs_struct") else None
 
 
 def _recorded(model: Any) -> Arguments:
@@ -218,5 +217,7 @@ def _has_key(path: Sequence[Any]) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """Return what an exception says, shortened to one line."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+    """Return what an exception says in one line; Keras puts the layer into a line before it, and colours it."""
+    lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
+    count = 2 if lines and lines[0].startswith("Exception encountered") else 1
+    return f"{type(error).__name__}: {' '.join(lines[:count])[:300]}"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 
 from fuseonnx.errors import ExportError, OptionError
 from fuseonnx.frontends._freeze import frozen, inlined
+from fuseonnx.frontends._mend import HANDLERS, mend
 from fuseonnx.frontends._ports import name_ports
 from fuseonnx.frontends._quiet import quiet
 from fuseonnx.frontends.conversion import MAX_IR_VERSION
@@ -86,7 +86,8 @@ def write_graph_def(
     weights = weights or {}
     inputs, outputs = [*tensors[0], *(f"{name}:0" for name in weights)], list(tensors[1])
     with quiet(), tf.device("/cpu:0"), tf.Graph().as_default():
-        graph_def = inlined(graph_def, [*inputs, *outputs])
+        if graph_def.library.function:
+            graph_def = inlined(graph_def, [*inputs, *outputs])
         tf.import_graph_def(graph_def, name="")
         graph_def = tf_loader.tf_optimize(inputs, outputs, graph_def)
     return finish(
@@ -135,6 +136,7 @@ def finish(
         except Exception:
             failures.clear()
             draft = _draft(opset, source, keep_going=True)
+        mend(draft)
         proto = draft.make_model("")
     _refuse_foreign(proto.graph, opset, failures)
     model = ir.from_proto(proto)
@@ -144,29 +146,6 @@ def finish(
     path = folder / "model.onnx"
     path.write_bytes(ir.to_proto(model).SerializeToString())
     return path
-
-
-def label_outputs(path: Path) -> None:
-    """Give dimensions of the outputs the symbols of the inputs that they follow from, and no others a name.
-
-    tf2onnx calls each unknown size `unk__` and a number.
-    """
-    model = onnx.load(path, load_external_data=False)
-    symbols = {dim.dim_param for value in model.graph.input for dim in value.type.tensor_type.shape.dim} - {
-        ""
-    }
-    outputs = [value.type.tensor_type.shape for value in model.graph.output]
-    for dim in (dim for shape in outputs for dim in shape.dim if dim.dim_param):
-        dim.Clear()
-    sketch = onnx.ModelProto()
-    sketch.CopyFrom(model)
-    with suppress(onnx.shape_inference.InferenceError, RuntimeError, ValueError):
-        sketch = onnx.shape_inference.infer_shapes(sketch, data_prop=True)
-    for shape, inferred in zip(outputs, sketch.graph.output, strict=True):
-        for dim, found in zip(shape.dim, inferred.type.tensor_type.shape.dim, strict=False):
-            if found.dim_param in symbols:
-                dim.CopyFrom(found)
-    path.write_bytes(model.SerializeToString())
 
 
 def _draft(opset: int, source: Mapping[str, Any], *, keep_going: bool) -> Any:
@@ -179,7 +158,7 @@ def _draft(opset: int, source: Mapping[str, Any], *, keep_going: bool) -> Any:
         if graph_def := options.pop("graph_def", None):
             tf.import_graph_def(graph_def, name="")
         draft = tfonnx.process_tf_graph(
-            graph, opset=opset, continue_on_error=True, custom_op_handlers=dict(_HANDLERS), **options
+            graph, opset=opset, continue_on_error=True, custom_op_handlers=dict(HANDLERS), **options
         )
         return optimizer.optimize_graph(draft, catch_errors=keep_going)
 
@@ -203,20 +182,6 @@ def _write_weights(graph: ir.Graph, weights: Sequence[Any], folder: Path) -> Non
                 base_dir=folder,
             )
             graph.register_initializer(value)
-
-
-def _convert_erfc(graph: Any, node: Any, name: str, args: Sequence[Any]) -> None:
-    """Erfc(x) = 1 - Erf(x): tf2onnx knows Erf only, and TensorFlow's exact Gelu uses Erfc."""
-    dtype, shape = graph.get_dtype(node.output[0]), graph.get_shape(node.output[0])
-    one = graph.make_const(f"{name}_one", np.ones((), onnx.helper.tensor_dtype_to_np_dtype(dtype)))
-    graph.remove_node(name)
-    erf = graph.make_node("Erf", node.input, shapes=[shape], dtypes=[dtype])
-    graph.make_node(
-        "Sub", [one.output[0], erf.output[0]], name=name, outputs=node.output, shapes=[shape], dtypes=[dtype]
-    )
-
-
-_HANDLERS: dict[str, tuple[Any, list[Any]]] = {"Erfc": (_convert_erfc, [])}
 
 
 @contextmanager

@@ -8,9 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from fuseonnx.errors import ExportError, OptionError
+from fuseonnx.frontends._freeze import frozen
 from fuseonnx.frontends._quiet import quiet
-from fuseonnx.frontends._tf2onnx import write_onnx
-from fuseonnx.frontends._tf_ports import refuse_words, settled, tensorflow, versions, write_dims
+from fuseonnx.frontends._tf2onnx import write_graph_def
+from fuseonnx.frontends._tf_ports import (
+    keep_defaults,
+    refuse_words,
+    settled,
+    tensorflow,
+    versions,
+    write_dims,
+)
 from fuseonnx.frontends.conversion import Conversion
 from fuseonnx.frontends.options import ExportOptions
 
@@ -114,7 +122,7 @@ def convert_concrete(
     inputs = list(options.input_names) or [spec.name for spec in specs]
     outputs = list(options.output_names) or _output_names(concrete, len(traced.outputs), inputs)
     on_progress("convert with tf2onnx")
-    path = write_onnx(traced, folder, input_names=inputs, output_names=outputs, opset=options.opset)
+    path, notes = _write(traced, folder, (inputs, outputs), options.opset)
     write_dims(path, specs, options)
 
     def answers(feeds: Mapping[str, Any]) -> Sequence[Any]:
@@ -122,11 +130,24 @@ def convert_concrete(
         return [result.numpy() for result in call(*tensors)]
 
     framework, exporter = versions()
-    return Conversion(path, framework, exporter, answers)
+    return Conversion(path, framework, exporter, answers, notes)
+
+
+def _write(
+    concrete: Any, folder: Path, names: tuple[Sequence[str], Sequence[str]], opset: int | None
+) -> tuple[Path, tuple[str, ...]]:
+    captured = {inner.name for _, inner in concrete.graph.captures}
+    inputs = [tensor.name for tensor in concrete.inputs if tensor.name not in captured]
+    tensors = inputs, [tensor.name for tensor in concrete.outputs]
+    with quiet():
+        graph_def, weights = frozen(concrete)
+    notes = keep_defaults(graph_def)
+    path = write_graph_def(graph_def, folder, tensors=tensors, names=names, opset=opset, weights=weights)
+    return path, notes
 
 
 def _is_tied_to_its_graph(concrete: Any) -> bool:
-    """Whether it has reference variables, of TensorFlow 1, which no other function can call with their values."""
+    """Whether it has reference variables, of TensorFlow 1, whose values no other function can reach."""
     return any(operation.type == "VariableV2" for operation in concrete.graph.get_operations())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 from fuseonnx.errors import ExportError, OptionError
+from fuseonnx.frontends._labels import label_outputs
 from fuseonnx.frontends._quiet import quiet_first_import
 from fuseonnx.frontends.conversion import require
 from fuseonnx.frontends.options import ExportOptions, InputSpec
@@ -104,7 +105,10 @@ def _examples(names: Sequence[str], inputs: Any) -> dict[str, tuple[int, ...]]:
 
 
 def write_dims(path: Path, specs: Sequence[Any], options: ExportOptions) -> None:
-    """Write the shapes of the inputs into an ONNX file; axis 0, where dynamic, is called `batch`."""
+    """Write the shapes of the inputs into an ONNX file, and what follows from them for the outputs.
+
+    Axis 0, where it is dynamic, is called `batch`.
+    """
     model = onnx.load(path, load_external_data=False)
     for value, spec in zip(model.graph.input, specs, strict=True):
         symbols = {0: "batch", **options.dynamic.get(spec.name, {})}
@@ -116,6 +120,19 @@ def write_dims(path: Path, specs: Sequence[Any], options: ExportOptions) -> None
             else:
                 dim.dim_value = size
     path.write_bytes(model.SerializeToString())
+    label_outputs(path)
+
+
+def keep_defaults(graph_def: Any, wanted: Sequence[str] = ()) -> tuple[str, ...]:
+    """Put its default in place of every input that has one and is not `wanted`; return a note on each."""
+    notes = []
+    for node in graph_def.node:
+        if node.op == "PlaceholderWithDefault" and node.name not in wanted:
+            node.op = "Identity"
+            node.attr["T"].CopyFrom(node.attr.pop("dtype"))
+            node.attr.pop("shape", None)
+            notes.append(f"input '{node.name}' is left out: it keeps its default")
+    return tuple(notes)
 
 
 def refuse_words(graph_def: Any) -> None:

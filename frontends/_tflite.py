@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from fuseonnx.frontends.conversion import Conversion
 from fuseonnx.frontends.options import ExportOptions
 
 _MAGIC = b"TFL3"
+_FOREIGN = re.compile(r"(?:unresolved custom op: |Node number \d+ \(Flex)(\w+)")
 _IN_FLOAT = "TFLite rounds the inputs of fully connected layers to int8 on the fly; in ONNX they stay float32"
 
 
@@ -81,9 +83,12 @@ def _opened(file: Path) -> Any:
             interpreter = tf.lite.Interpreter(model_content=content)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0].partition(".See instructions")[0]
-        if "custom op" in reason:
-            raise ExportError(f"{reason}; replace the layer, or export the model up to it") from error
+        if foreign := _FOREIGN.search(str(error)):
+            raise ExportError(
+                f"its operator {foreign[1]} is none of TFLite's own and cannot run here; export the model that "
+                "the file was made from, or leave the operator out"
+            ) from error
+        reason = str(error).strip().partition("\n")[0]
         raise ExportError(f"TFLite cannot load it; is it truncated? {reason}") from error
     return interpreter
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count
+from itertools import combinations, count
 from typing import TYPE_CHECKING
 
 from fuseonnx.errors import ExportError, OptionError
@@ -78,7 +78,7 @@ def spread(
     for sizes in (different, at_least_two):
         if sizes == before:
             break
-        candidate = resized(tensors, axes, sizes)
+        candidate = resized(tensors, axes, _with_sums(sizes, before))
         if accepts(candidate):
             return candidate
     return tensors
@@ -93,10 +93,20 @@ def other_sizes(
     candidates = [{symbol: step(size) for symbol, size in sizes.items()} for step in steps]
     candidates += [{**sizes, symbol: step(size)} for symbol, size in sizes.items() for step in steps]
     for candidate in candidates if sizes else []:
-        other = resized(tensors, axes, candidate)
+        other = resized(tensors, axes, _with_sums(candidate, sizes))
         if accepts(other):
             return other
     return None
+
+
+def _with_sums(sizes: Mapping[str, int], example: Mapping[str, int]) -> dict[str, int]:
+    """Keep a dimension the sum of two others, where it is that in the example: past + new = all tokens."""
+    results = dict(sizes)
+    for first, second in combinations(example, 2):
+        for symbol, size in example.items():
+            if size == example[first] + example[second]:
+                results[symbol] = sizes[first] + sizes[second]
+    return results
 
 
 def resized(tensors: Sequence[torch.Tensor], axes: Axes, sizes: Mapping[str, int]) -> list[torch.Tensor]:

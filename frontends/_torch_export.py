@@ -101,7 +101,7 @@ def export_torchscript(
             torch.onnx.export(
                 model,
                 tuple(tensors),
-                path,
+                str(path),
                 input_names=own_names,
                 dynamic_axes={
                     name: symbols for name, symbols in zip(own_names, axes, strict=True) if symbols

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ONLY_WEIGHTS = (
     "holds weights without a model; write a function that builds the model and loads them, "
-    "and export package.module:function"
+    "and export package.module:factory"
 )
 _NEEDS_TRUST = "is a pickle, which runs code of its own when it is loaded{}; if you trust it, add --trust"
 _OPAQUE = "/data/constants/opaque"  # pickled Python objects in a .pt2 archive

@@ -123,11 +123,10 @@ def misfit(path: Path, model: Runner, trials: Mapping[str, Sequence[torch.Tensor
                     return f"output '{name}' is not what PyTorch gives for {trial}"
     except BackendError as error:
         message = str(error).removeprefix(f"{path}: ")
-        return (
-            message
-            if message.startswith("onnxruntime")
-            else f"onnxruntime fails for {trial}: {message[:150]}"
-        )
+        if message.startswith("onnxruntime"):
+            return message
+        node = re.search(r"while running (\w+) node", message)
+        return f"onnxruntime fails for {trial}: {f'in a {node[1]} node' if node else message[:150]}"
     return None
 
 

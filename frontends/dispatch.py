@@ -20,7 +20,7 @@ OnProgress = Callable[[str], None]
 Converter = Callable[[Path, ExportOptions, OnProgress], Conversion]
 
 
-def converter_of(model: object) -> Converter | None:
+def converter_of(model: Any) -> Converter | None:
     """Return what turns `model`, a path or an object, into ONNX; None if it is ONNX or no frontend's."""
     if isinstance(model, str | Path):
         return _of_path(Path(model))

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from fuseonnx.errors import ExportError
+from fuseonnx.frontends._freeze import ASSIGNMENTS
 from fuseonnx.frontends._keras_call import Call, call_of, distinct, first_line
 from fuseonnx.frontends._keras_load import load_keras
 from fuseonnx.frontends._keras_torch import convert_on_torch
 from fuseonnx.frontends._quiet import quiet
-from fuseonnx.frontends._tf2onnx import label_outputs, write_onnx
-from fuseonnx.frontends._tf_ports import settled, tensorflow, versions, write_dims
+from fuseonnx.frontends._tf2onnx import write_onnx
+from fuseonnx.frontends._tf_ports import refuse_words, settled, tensorflow, versions, write_dims
 from fuseonnx.frontends.conversion import Conversion
 from fuseonnx.frontends.options import ExportOptions
 
@@ -81,17 +82,25 @@ def _on_tensorflow(
     except Exception as error:
         shapes = ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
         raise ExportError(f"does not run on inputs of the shape {shapes}: {first_line(error)}") from error
+    refuse_words(traced.graph.as_graph_def())
     inputs = list(options.input_names) or [spec.name for spec in specs]
     outputs = list(options.output_names) or distinct(names, taken=inputs)
     on_progress("convert with tf2onnx")
     path = write_onnx(traced, folder, input_names=inputs, output_names=outputs, opset=options.opset)
     write_dims(path, specs, options)
-    label_outputs(path)
+
+    keeps_state = any(node.type in ASSIGNMENTS for node in traced.graph.get_operations())
 
     def answers(feeds: Mapping[str, Any]) -> list[Any]:
         tensors = [tf.constant(feeds[name], spec.dtype) for name, spec in zip(inputs, specs, strict=True)]
+        states = call.model.non_trainable_variables if keeps_state else ()
+        before = [state.numpy() for state in states]
         with quiet():
-            return [value.numpy() for value in traced(*tensors)]
+            results = [value.numpy() for value in traced(*tensors)]
+        for state, value in zip(states, before, strict=True):
+            state.assign(value)
+        return results
 
     framework, exporter = versions()
-    return Conversion(path, framework, exporter, answers)
+    notes = ("a layer keeps state between calls; in ONNX every run starts from the state it has now",)
+    return Conversion(path, framework, exporter, answers, notes if keeps_state else ())

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import onnx_ir as ir
 
@@ -40,7 +40,7 @@ __all__ = ["convert_torch", "is_torch_model", "load_torch"]
 OnProgress = Callable[[str], None]
 
 
-def is_torch_model(model: object) -> bool:
+def is_torch_model(model: object) -> TypeGuard[torch.nn.Module | torch.export.ExportedProgram]:
     """Whether an object is a module, TorchScript or an exported program; torch is not imported for that."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(model, torch.nn.Module | torch.export.ExportedProgram)

@@ -143,7 +143,8 @@ def _attempt(conversion: Conversion) -> Attempt:
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    return next(each.version for each in model.opset_import if each.domain in {"", "ai.onnx"})
+    version: int = next(each.version for each in model.opset_import if each.domain in {"", "ai.onnx"})
+    return version
 
 
 def _require_parity(source: Source, parity: Verification) -> None:

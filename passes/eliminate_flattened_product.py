@@ -55,7 +55,8 @@ def replace(m: Match, new: Builder) -> ir.Value:
         w = new.const(np.ascontiguousarray(array_of(w).T), w)
     lead = (rank(m.root.outputs[0]) or 0) - 1
     if rank(x) != lead + 1:
-        x = new.op("Reshape", x, int64s(new, [*[0] * lead, constant_tensor(w).shape[0]]), like=m.node("rows"))
+        columns = int(constant_tensor(w).shape.numpy()[0])
+        x = new.op("Reshape", x, int64s(new, [*[0] * lead, columns]))
     product = new.op("MatMul", x, w, like=m.node("product"))
     return product if bias is None else new.op("Add", product, bias)
 
@@ -76,7 +77,7 @@ def _same_rows(x: ir.Value, y: ir.Value, weight: tuple[int, ...]) -> bool:
     return all(same_dim(x, i, y, i) for i in range(lead))
 
 
-_ROWS = op(("Reshape", "Flatten"), var("x"), maybe(var("rows")), name="rows", shared=True)
+_ROWS = op(("Reshape", "Flatten"), var("x"), maybe(var("rows")), shared=True)
 
 RULE = Rule(
     "eliminate_flattened_product",

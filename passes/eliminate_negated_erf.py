@@ -9,6 +9,7 @@ So TensorFlow spells Gelu: x · 0.5 · Erfc(-x / √2), with Erfc(z) = 1 - Erf(z
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from fuseonnx.core.builder import Builder
@@ -17,11 +18,12 @@ from fuseonnx.core.rule import Match, Rule
 
 _SCALED = ("Mul", "Div")
 
+
 def guard(m: Match) -> str | None:
     """Keep out where no sign is dropped."""
     if "negation" in m.captures.nodes:
         return None
-    return None if bool((m.array("r") < 0).all()) else ""
+    return None if bool(np.less(m.array("r"), 0).all()) else ""
 
 
 def replace(m: Match, new: Builder) -> ir.Value:
@@ -29,7 +31,7 @@ def replace(m: Match, new: Builder) -> ir.Value:
     x = m["x"]
     if "scaled" in m.captures.nodes:
         r, scaled = m["r"], m.node("scaled")
-        factor = r if "negation" in m.captures.nodes else new.const(-m.array("r"), r)
+        factor = r if "negation" in m.captures.nodes else new.const(np.negative(m.array("r")), r)
         x = new.op(scaled.op_type, x, factor, like=scaled)
     return new.op("Add", m["c"], new.op("Erf", x, like=m.node("erf")))
 

@@ -1,8 +1,11 @@
 """Take some of a product's columns by taking them out of its weights.
 
-x ─ MatMul(w: [k, 96]) ─ +b ─ Reshape([-1, 16, 3, 32]) ─┬─ Gather(0, axis=2)      x ─┬─ MatMul(w₀: [k, 32]) ─ +b₀
-                                                        ├─ Gather(1, axis=2)  ⇒      ├─ MatMul(w₁) ─ +b₁
-                                                        └─ Gather(2, axis=2)         └─ MatMul(w₂) ─ +b₂
+x ─ MatMul(w: [k, 96]) ─ +b ─ Reshape([-1, 16, 3, 32]) ─┬─ Gather(0, axis=2)
+                                                        ├─ Gather(1, axis=2)
+                                                        └─ Gather(2, axis=2)
+    ⇒   x ─┬─ MatMul(w₀: [k, 32]) ─ +b₀
+           ├─ MatMul(w₁) ─ +b₁
+           └─ MatMul(w₂) ─ +b₂
 
 So PyTorch exports the packed Q, K and V of its MultiheadAttention. All users of the wide product are such
 Gathers, of different columns, so that nothing is computed twice, and no column is copied. The attention takes
@@ -31,6 +34,8 @@ def guard(m: Match) -> str | None:
     """Keep out unless all that becomes of the product is taken apart so."""
     if m.opset < _NUMPY_BROADCAST:
         return "sums do not broadcast before opset 7"
+    if any(each.is_ref() for each in m.node("product").attributes.values()):
+        return "an attribute of the product comes with the call of a function"
     w, b = static_shape(m["w"]), m.get("b")
     if w is None or len(w) != 2 or len(m["w"].uses()) > 1:
         return "the weights are no matrix of this product alone"
@@ -63,7 +68,7 @@ def _columns_axis(m: Match) -> int:
 
 
 def _parts(m: Match) -> tuple[int, tuple[int, ...]] | None:
-    """Return where, among the dims into which the Reshape takes the columns, the Gather picks, and the dims."""
+    """Return the dims into which the Reshape takes the columns, after the place where the Gather picks."""
     dims, matrix = known_dims(m.node("reshape").outputs[0]), known_dims(m.node("product").outputs[0])
     if not dims or not matrix or matrix[-1] is None:
         return None

@@ -192,7 +192,7 @@ def _matrix(value: ir.Value, builder: Builder) -> ir.Value:
         return source
     shape = matrix_shape(value)
     matrix = builder.op("Reshape", source, builder.const(np.array([-1, shape[-1]], dtype=np.int64)))
-    matrix.type, matrix.shape = value.type, shape
+    matrix.type, matrix.shape = value.type or source.type, shape
     return matrix
 
 

@@ -15,6 +15,7 @@ from onnx import helper
 import fuseonnx
 from fuseonnx.errors import ExportError, OptionError
 from fuseonnx.frontends import Conversion, source
+from fuseonnx.frontends.dispatch import converter_of
 from tests.helpers import batch_norm_weights, make_model, run_reference
 
 Values = Mapping[str, Any]
@@ -50,14 +51,16 @@ class Net:
 
 @pytest.fixture
 def net(monkeypatch: pytest.MonkeyPatch) -> Net:
-    def convert(folder: Path, options: fuseonnx.ExportOptions, _show: Any) -> Conversion:
-        onnx.save(net.exported, folder / "model.onnx")
-        return Conversion(folder / "model.onnx", "Frame 1.0", "exporter 2.0", net.answers, ("a note",))
+    made = Net()
 
-    net = Net()
-    find = source.converter_of
-    monkeypatch.setattr(source, "converter_of", lambda model: convert if model is net else find(model))
-    return net
+    def convert(folder: Path, options: fuseonnx.ExportOptions, _show: Any) -> Conversion:
+        onnx.save(made.exported, folder / "model.onnx")
+        return Conversion(folder / "model.onnx", "Frame 1.0", "exporter 2.0", made.answers, ("a note",))
+
+    monkeypatch.setattr(
+        source, "converter_of", lambda model: convert if model is made else converter_of(model)
+    )
+    return made
 
 
 def test_an_export_is_compared_and_written(net: Any, tmp_path: Path) -> None:

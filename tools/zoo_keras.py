@@ -20,7 +20,7 @@ DEFAULT_SIZE = 224
 """Height and width where a constructor leaves them open."""
 LOGIT_SCALE = 10.0
 """Standard deviation of the logits."""
-CALIBRATION_IMAGES = 2
+CALIBRATION_IMAGES = 1
 OUTPUTS = ("logits", "probabilities")
 
 

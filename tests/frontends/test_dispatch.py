@@ -102,4 +102,4 @@ def test_damaged_files(tmp_path: Path, suffix: str, content: bytes, reason: str)
 
 def test_no_model_at_all() -> None:
     with pytest.raises(ModelLoadError, match=r"<int>: not a model; give a path.* or a Keras, TensorFlow or"):
-        fuseonnx.optimize(7)  # type: ignore[arg-type]
+        fuseonnx.optimize(7)

@@ -1,7 +1,7 @@
-"""The same networks written in Keras (images [N, H, W, C]) and in PyTorch ([N, C, H, W]), with the same weights.
+"""The same networks in Keras (images [N, H, W, C]) and in PyTorch ([N, C, H, W]), with the same weights.
 
-Each layer of the Keras model bears the dotted name of the PyTorch module whose weights it gets. All weights and
-statistics are random; what PyTorch pads, Keras pads with ZeroPadding2D.
+Each layer of the Keras model bears the dotted name of the PyTorch module whose weights it gets. All weights
+and statistics are random; what PyTorch pads, Keras pads with ZeroPadding2D.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IMAGE = 64
 CLASSES = 10
 BATCH_NORM_EPSILON = 1e-5
 RESNET_STAGES = ((8, 1), (16, 2), (32, 2), (64, 2))
-"""Channels and stride of the first block, for two blocks each: ResNet-18 (He et al. 2015, arXiv:1512.03385)."""
+"""ResNet-18 (He et al. 2015, arXiv:1512.03385): channels, and stride of the first of two blocks."""
 MOBILENET_BLOCKS = ((1, 8, 1, 1), (6, 12, 2, 2), (6, 16, 2, 2), (6, 24, 1, 1))
 """Expansion, channels, blocks, stride of the first (Sandler et al. 2018, arXiv:1801.04381, table 2)."""
 VOCABULARY, POSITIONS, WIDTH, HEADS, HIDDEN, LAYERS = 50, 16, 32, 4, 64, 2
@@ -57,7 +57,9 @@ def resnet18() -> Twins:
     module.add_module("relu", nn.ReLU())
     module.add_module("pool", nn.MaxPool2d(3, 2, 1))
     for stage, (outputs, stride) in enumerate(RESNET_STAGES, 1):
-        module.add_module(f"layer{stage}", nn.Sequential(Block(channels, outputs, stride), Block(outputs, outputs, 1)))
+        module.add_module(
+            f"layer{stage}", nn.Sequential(Block(channels, outputs, stride), Block(outputs, outputs, 1))
+        )
         channels = outputs
     module.add_module("mean", nn.AdaptiveAvgPool2d(1))
     module.add_module("flatten", nn.Flatten())
@@ -85,7 +87,6 @@ def _keras_resnet18() -> keras.Model:
 
 def mobilenet_v2() -> Twins:
     """The blocks of MobileNetV2, few and narrow: an image [N, 64, 64, 3] to logits [N, 10]."""
-    import torch
     from torch import nn
 
     class Block(nn.Module):
@@ -114,7 +115,9 @@ def mobilenet_v2() -> Twins:
     return _with_same_weights(_keras_mobilenet_v2(), module)
 
 
-def _conv_norm_relu6(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> torch.nn.Module:
+def _conv_norm_relu6(
+    inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1
+) -> torch.nn.Module:
     from torch import nn
 
     conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
@@ -136,9 +139,15 @@ def _keras_mobilenet_v2() -> keras.Model:
     def block(x: Any, name: str, expansion: int, outputs: int, stride: int) -> Any:
         y, inputs = x, x.shape[-1]
         if expansion > 1:
-            y = layers.ReLU(6)(_conv_norm(y, f"{name}.expand.0", f"{name}.expand.1", inputs * expansion, 1, 1))
-        y = layers.DepthwiseConv2D(3, stride, use_bias=False, name=f"{name}.depthwise.0")(layers.ZeroPadding2D(1)(y))
-        y = layers.ReLU(6)(layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, name=f"{name}.depthwise.1")(y))
+            y = layers.ReLU(6)(
+                _conv_norm(y, f"{name}.expand.0", f"{name}.expand.1", inputs * expansion, 1, 1)
+            )
+        y = layers.DepthwiseConv2D(3, stride, use_bias=False, name=f"{name}.depthwise.0")(
+            layers.ZeroPadding2D(1)(y)
+        )
+        y = layers.ReLU(6)(
+            layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, name=f"{name}.depthwise.1")(y)
+        )
         y = _conv_norm(y, f"{name}.project.0", f"{name}.project.1", outputs, 1, 1)
         return layers.Add()([x, y]) if stride == 1 and inputs == outputs else y
 
@@ -202,7 +211,10 @@ def _keras_transformer() -> keras.Model:
     class Embedding(layers.Layer):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__(name="embedding")
-            self.token, self.position = layers.Embedding(VOCABULARY, WIDTH), layers.Embedding(POSITIONS, WIDTH)
+            self.token, self.position = (
+                layers.Embedding(VOCABULARY, WIDTH),
+                layers.Embedding(POSITIONS, WIDTH),
+            )
 
         def call(self, ids: Any) -> Any:
             return self.token(ids) + self.position(ops.arange(POSITIONS))

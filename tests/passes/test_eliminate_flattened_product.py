@@ -46,6 +46,42 @@ def test_fires_without_a_bias() -> None:
     assert_merges(RULE, product([2, 5, 6], [2, 5, 4], c=None), {"MatMul": 1})
 
 
+def test_fires_on_transposed_weights() -> None:
+    model = product([2, 5, 6], [2, 5, 4], w=W.T.copy(), transB=1)
+    assert_merges(RULE, model, {"MatMul": 1, "Add": 1})
+
+
+def test_keeps_transposed_weights_that_others_use() -> None:
+    nodes = [
+        node("Reshape", "x rows", "flat"),
+        node("Gemm", "flat w", "p", transB=1),
+        node("Reshape", "p target", "y"),
+        node("Relu", "w", "used"),
+    ]
+    weights = ints(rows=[-1, 6], target=[2, 5, 4]) | {"w": W.T.copy()}
+    assert_stays(
+        RULE, chain(nodes, [2, 5, 6], weights, outputs=["out", "used"]), "others use the transposed weights"
+    )
+
+
+@pytest.mark.parametrize(
+    ("dims", "target"),
+    [
+        ([2, 5, 3, 2], [2, 5, 4]),
+        (["batch", 5, 3, 2], [-1, 5, 4]),
+        ([5, "batch", 2, 3], [5, -1, 4]),
+        (["batch", 3, 2], [-1, 4]),
+    ],
+)
+def test_joins_the_axes_of_a_row(dims: Dims, target: Sequence[int]) -> None:
+    model = product(dims, target)
+    after = rewrite(model, RULE)
+    assert after.fired == {RULE: 1}
+    assert after.ops == {"Identity": 2, "Reshape": 1, "MatMul": 1, "Add": 1}
+    for batch in (0, 1, 4):
+        assert_same_answers(model, after.model, random_feeds(model, batch=batch))
+
+
 def test_fires_on_computed_dims() -> None:
     nodes = [
         node("Shape", "x", "dims", start=0, end=2),
@@ -70,10 +106,13 @@ def test_fires_on_computed_dims() -> None:
         ([2, 5, 6], [5, 2, 4], {}, "the dims may differ"),
         ([2, 5, 6], [10, 1, 4], {}, "the dims may differ"),
         ([2, 5, 6], [2, 5, 2, 2], {}, "the dims may differ"),
-        ([2, 5, 3, 2], [2, 5, 4], {}, "the dims may differ"),
+        ([5, 2, 3, 2], [2, 5, 4], {}, "the dims may differ"),
+        ([2, 5, 3, 2], [10, 4], {}, "the dims may differ"),
+        ([2, 15, 2], [2, 5, 4], {}, "the dims may differ"),
+        ([2, 5, "m", 2], [2, 5, 4], {}, "the dims may differ"),
         (["n", "m", 6], [-1, 5, 4], {}, "the dims may differ"),
-        ([2, 5, 6], [2, 5, 4], {"alpha": 2.0}, "the product transposes or scales"),
-        ([2, 5, 6], [2, 5, 4], {"w": W.T.copy(), "transB": 1}, "the product transposes or scales"),
+        ([2, 5, 6], [2, 5, 4], {"alpha": 2.0}, "the product scales, or transposes the rows"),
+        ([2, 5, 6], [2, 5, 4], {"beta": 2.0}, "the product scales, or transposes the rows"),
         (
             [2, 5, 6],
             [2, 5, 4],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto
@@ -21,7 +22,7 @@ OTHERS = "other numbers than 0 and the size of the axis"
 def wrapped(
     *,
     dims: Dims = ("batch", 4),
-    n: int | Sequence[int] = 5,
+    n: npt.ArrayLike = 5,
     zero: int = 0,
     cast: int | None = None,
     dtype: int = TensorProto.INT32,
@@ -90,7 +91,9 @@ def test_keeps_out_of_a_table_of_unknown_size() -> None:
         node("Gather", "table i", "y"),
     ]
     weights = {"n": np.array(5, np.int32), "zero": np.array(0, np.int32)}
-    assert_stays(chain(nodes, [4], weights, dtype=TensorProto.INT32, others={"table": ["rows", 3]}), RULE, OTHERS)
+    assert_stays(
+        chain(nodes, [4], weights, dtype=TensorProto.INT32, others={"table": ["rows", 3]}), RULE, OTHERS
+    )
 
 
 def test_keeps_out_of_numbers_that_add_an_axis() -> None:

@@ -79,7 +79,11 @@ def test_keeps_out_of_two_conditions_of_one_sign() -> None:
 
 
 def test_keeps_out_before_where() -> None:
-    assert_stays(chosen(TensorProto.INT32).model(DIMS, dtype=TensorProto.INT32, opset=8), RULE, "Where came with opset 9")
+    assert_stays(
+        chosen(TensorProto.INT32).model(DIMS, dtype=TensorProto.INT32, opset=8),
+        RULE,
+        "Where came with opset 9",
+    )
 
 
 def test_leaves_products_that_are_outputs() -> None:

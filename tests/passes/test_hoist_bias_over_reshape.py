@@ -49,7 +49,13 @@ def split(
 @pytest.mark.parametrize("shape", [(3, 4), (4,), (3, 1), (1, 4), (1, 1, 3, 4), (1,), ()], ids=str)
 def test_fires(shape: tuple[int, ...]) -> None:
     after = assert_merges(RULE, split(bias(*shape)), LEFT)
-    assert [each.op_type for each in after.model.graph.node] == ["Identity", "MatMul", "Add", "Reshape", "Identity"]
+    assert [each.op_type for each in after.model.graph.node] == [
+        "Identity",
+        "MatMul",
+        "Add",
+        "Reshape",
+        "Identity",
+    ]
 
 
 def test_fires_behind_a_gemm() -> None:

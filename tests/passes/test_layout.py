@@ -134,6 +134,18 @@ CASES = {
         {"g": f32([1, -2, 3, 4]), "c": f32([4, 3, 2, 1])},
         fits=lambda perm: perm[2] == 2,
     ),
+    "MatMul": Case(
+        "MatMul",
+        "x c",
+        {"x": D4},
+        {"c": f32(np.arange(15).reshape(5, 3) - 7)},
+        fits=lambda perm: perm[3] == 3,
+    ),
+    "MatMul by data": Case("MatMul", "x z", {"x": D3, "z": (4, 5)}, fits=lambda perm: perm[2] == 2),
+    "MatMul by a stack": Case("MatMul", "x z", {"x": D3, "z": (2, 4, 5)}, fits=lambda _perm: False),
+    "MatMul of a constant": Case(
+        "MatMul", "c x", {"x": D3}, {"c": f32(np.eye(2, 3))}, fits=lambda _perm: False
+    ),
     "BatchNormalization": Case(
         "BatchNormalization",
         "x g b m v",

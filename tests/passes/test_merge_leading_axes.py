@@ -208,3 +208,24 @@ def test_does_not_keep_the_declared_shape_of_a_value_that_is_now_a_matrix() -> N
     declared = onnx.shape_inference.infer_shapes(model)
     assert any(info.name == "b" for info in declared.graph.value_info)
     assert_becomes(declared, {"Reshape": 2, "Gemm": 3, "Relu": 1})
+
+
+def test_matrix_of_a_value_that_a_rule_just_made_has_its_type(caplog: pytest.LogCaptureFixture) -> None:
+    weights: dict[str, np.ndarray] = {
+        "rows": np.array([-1, 4]),
+        "stack": np.array([2, -1, 4]),
+        "w": RNG.normal(size=(4, 4)).astype(np.float32),
+        "c": RNG.normal(size=4).astype(np.float32),
+    }
+    nodes = [
+        node("Reshape", "x rows", "m"),
+        node("Gemm", "m w c", "g"),
+        node("Reshape", "g stack", "a"),
+        *linear("a", "b", weights),
+        *linear("b", "y", weights),
+    ]
+    model = make_model(nodes, {"x": [2, "s", 2, 2]}, ["y"], weights)
+    after = rewrite(model, "eliminate_flattened_product", RULE)
+    assert after.fired.keys() == {"eliminate_flattened_product", RULE}
+    assert_same_answers(model, after.model, random_feeds(model, s=5))
+    assert caplog.messages == []  # onnx_ir warns of a value with a shape and without a type

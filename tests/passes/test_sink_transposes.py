@@ -60,6 +60,20 @@ def test_cancels(case: str) -> None:
     assert_same_answers(model, after.model)
 
 
+def test_cancels_around_rows_times_a_matrix() -> None:
+    """As PyTorch's MultiheadAttention exports: positions first, batch second."""
+    nodes = [
+        turn("x", "a", 1, 0, 2),
+        node("MatMul", "a w", "p"),
+        node("Add", "p c", "b"),
+        turn("b", "y", 1, 0, 2),
+    ]
+    model = make_model(nodes, {"x": ("n", 5, 3)}, ["y"], {"w": weights(3, 4), "c": weights(4)})
+    after = rewrite(model, RULE, NOOP)
+    assert after.ops == {"MatMul": 1, "Add": 1}
+    assert_same_answers(model, after.model)
+
+
 def test_cancels_through_other_ranks() -> None:
     middle = [
         node("ReduceMean", "a", "s", axes=[2], keepdims=0),

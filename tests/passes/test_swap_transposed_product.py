@@ -42,7 +42,11 @@ def test_fires(a: Sequence[int], b: Sequence[int]) -> None:
 
 def test_keeps_whole_rows_together() -> None:
     after = rewrite(product(), RULE).model
-    perms = {each.input[0]: list(each.attribute[0].ints) for each in after.graph.node if each.op_type == "Transpose"}
+    perms = {
+        each.input[0]: list(each.attribute[0].ints)
+        for each in after.graph.node
+        if each.op_type == "Transpose"
+    }
     assert perms == {"q": [0, 2, 1, 3], "k": [0, 2, 3, 1]}
 
 

@@ -1,0 +1,86 @@
+"""What tf2onnx does not convert, or converts wrongly, one function each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper
+
+
+def mend(graph: Any) -> None:
+    """Correct the nodes of a tf2onnx graph that ONNX does not allow."""
+    for node in graph.get_nodes():
+        if node.type == "Conv":
+            _count_groups(graph, node)
+        elif node.type == "ConvTranspose":
+            _move_negative_pads(node)
+
+
+def _count_groups(graph: Any, node: Any) -> None:
+    """Set the groups of a grouped 3-D convolution: tf2onnx sets them of 1-D and 2-D ones only."""
+    channels, kernel = graph.get_shape(node.input[0]), graph.get_shape(node.input[1])
+    if channels and kernel and min(channels[1], kernel[1]) > 0 and node.get_attr_value("group", 1) == 1:
+        node.set_attr("group", channels[1] // kernel[1])
+
+
+def _move_negative_pads(node: Any) -> None:
+    """Write what is cut off less than nothing as padding of the output, which is what it means."""
+    pads = node.get_attr_value("pads")
+    if pads and min(pads) < 0:
+        ends = pads[len(pads) // 2 :]
+        node.set_attr("pads", [max(pad, 0) for pad in pads])
+        node.set_attr("output_padding", [max(-pad, 0) for pad in ends])
+
+
+def _convert_erfc(graph: Any, node: Any, name: str, _args: Sequence[Any]) -> None:
+    """Erfc(x) = 1 - Erf(x); TensorFlow's exact Gelu uses it."""
+    dtype, shape = graph.get_dtype(node.output[0]), graph.get_shape(node.output[0])
+    one = graph.make_const(f"{name}_one", np.ones((), helper.tensor_dtype_to_np_dtype(dtype)))
+    graph.remove_node(name)
+    erf = graph.make_node("Erf", node.input, shapes=[shape], dtypes=[dtype])
+    operands = [one.output[0], erf.output[0]]
+    graph.make_node("Sub", operands, name=name, outputs=node.output, shapes=[shape], dtypes=[dtype])
+
+
+def _convert_expm1(graph: Any, node: Any, name: str, _args: Sequence[Any]) -> None:
+    """Expm1(x) = Exp(x) - 1; TensorFlow's Celu uses it."""
+    dtype, shape = graph.get_dtype(node.output[0]), graph.get_shape(node.output[0])
+    one = graph.make_const(f"{name}_one", np.ones((), helper.tensor_dtype_to_np_dtype(dtype)))
+    graph.remove_node(name)
+    power = graph.make_node("Exp", node.input, shapes=[shape], dtypes=[dtype])
+    operands = [power.output[0], one.output[0]]
+    graph.make_node("Sub", operands, name=name, outputs=node.output, shapes=[shape], dtypes=[dtype])
+
+
+def _convert_bucketize(graph: Any, node: Any, name: str, _args: Sequence[Any]) -> None:
+    """Bucketize(x) = how many boundaries are <= x; Keras' Discretization uses it."""
+    dtype, shape = graph.get_dtype(node.input[0]), graph.get_shape(node.output[0])
+    boundaries = np.array(node.get_attr_value("boundaries"), np.float32)
+    graph.remove_node(name)
+    value = node.input[0]
+    if dtype != TensorProto.FLOAT:
+        value = graph.make_node("Cast", [value], attr={"to": TensorProto.FLOAT}).output[0]
+    last = graph.make_const(f"{name}_last", np.array([-1], np.int64)).output[0]
+    limits = graph.make_const(f"{name}_boundaries", boundaries).output[0]
+    spread = graph.make_node("Unsqueeze", [value, last]).output[0]
+    below = graph.make_node("Not", graph.make_node("Less", [spread, limits]).output).output
+    ones = graph.make_node("Cast", below, attr={"to": TensorProto.INT32}).output[0]
+    graph.make_node(
+        "ReduceSum",
+        [ones, last],
+        name=name,
+        outputs=node.output,
+        attr={"keepdims": 0},
+        shapes=[shape],
+        dtypes=[TensorProto.INT32],
+    )
+
+
+HANDLERS: dict[str, tuple[Any, list[Any]]] = {
+    "Bucketize": (_convert_bucketize, []),
+    "Erfc": (_convert_erfc, []),
+    "Expm1": (_convert_expm1, []),
+}
+"""tf operator to what converts it."""
