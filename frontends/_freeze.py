@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 ASSIGNMENTS = frozenset({"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"})
-_MAX_MESSAGE_BYTES = 1_900_000_000
-"""Of weights in a tf GraphDef, a protobuf message, whose limit is 2 GiB."""
+_MAX_BYTES = 500_000_000
+"""Of weights in a tf GraphDef. Its limit as a protobuf message is 2 GiB, but tf2onnx holds some ten copies."""
 
 
 def inlined(graph_def: Any, tensors: Sequence[str]) -> Any:
     """Return a tf GraphDef with its function calls replaced by their bodies; `graph_def` is changed.
 
     TensorFlow inlines no function that is to be compiled by XLA (`tf.function(jit_compile=True)`: Keras runs
-    grouped convolutions so), and tf2onnx would leave the call in the graph. The marks are on calls, at any depth,
-    and on the functions.
+    grouped convolutions so), and tf2onnx would leave the call in the graph. The marks are on calls, at any
+    depth, and on the functions.
 
     Args:
         tensors: inputs and outputs that must keep their names.
@@ -53,7 +53,7 @@ def frozen(concrete: Any) -> tuple[Any, dict[str, Any]]:
     apart = _without_room(concrete)
 
     class Converter(freezing._FunctionConverterDataInEager):  # type: ignore[misc]
-        """As TensorFlow's, but of a graph that is inlined in our way, and with stubs for the weights apart."""
+        """As TensorFlow's, but of a graph inlined in our way, and with stubs for the weights apart."""
 
         def __init__(self) -> None:
             self._func = concrete
@@ -87,7 +87,7 @@ def _without_assignments(graph_def: Any) -> Any:
 
 
 def _without_room(concrete: Any) -> dict[str, Any]:
-    """Return {placeholder: tf Variable} of the largest weights, so that the others fit into one message."""
+    """Return {placeholder: tf Variable} of the largest weights, so that the others fit into the graph."""
     variables = {id(variable.handle): variable for variable in concrete.graph.variables}
     captured = {
         inner.op.name: variables[id(outer)]
@@ -97,7 +97,7 @@ def _without_room(concrete: Any) -> dict[str, Any]:
     sizes = {name: variable.shape.num_elements() * variable.dtype.size for name, variable in captured.items()}
     apart, rest = {}, sum(sizes.values())
     for name in sorted(sizes, key=lambda name: -sizes[name]):
-        if rest <= _MAX_MESSAGE_BYTES:
+        if rest <= _MAX_BYTES:
             break
         apart[name], rest = captured[name], rest - sizes[name]
     return apart

@@ -46,7 +46,8 @@ def convert_graph_def(
     for name in options.input_names:
         _cut(graph_def, name, _imported(graph_def))
     outputs = [_tensor(_imported(graph_def), name) for name in options.output_names] or _found(graph_def)
-    graph_def = tf.compat.v1.graph_util.extract_sub_graph(graph_def, [_node(name) for name in outputs])
+    with quiet():
+        graph_def = tf.compat.v1.graph_util.extract_sub_graph(graph_def, list(map(_node, outputs)))
     _refuse(graph_def)
     inputs = _inputs(graph_def, options.input_names)
     specs = _reshape(graph_def, inputs, options)

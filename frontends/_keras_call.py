@@ -88,8 +88,16 @@ def _declared(model: Any) -> Arguments | None:
     import keras
 
     if isinstance(model, keras.Sequential):
-        return ((model.inputs[0] if len(model.inputs) == 1 else model.inputs,), {}) if model.built else None
+        return ((_input_of_sequential(model),), {}) if model.built else None
     return ((model.input,), {}) if hasattr(model, "_inputs_struct") else None
+
+
+def _input_of_sequential(model: Any) -> Any:
+    """Return the input. Its batch, that of the first call, is open unless a layer keeps state for each row."""
+    if any(getattr(layer, "stateful", False) for layer in model.layers):
+        return model.inputs[0]
+    leaf = _leaf(model.inputs[0], "")
+    return replace(leaf, shape=(None, *leaf.shape[1:]))
 
 
 def _recorded(model: Any) -> Arguments:
@@ -103,7 +111,7 @@ def _recorded(model: Any) -> Arguments:
     parameters = _parameters(model, is_required=True)
     if len(parameters) > len(shapes):
         raise ExportError(
-            f"takes {', '.join(parameters)}, and Keras keeps the shape of the first only; give examples of all: "
+            f"takes {', '.join(parameters)}, and Keras keeps the shape of the first only; give examples: "
             f"--input {parameters[0]}=1x16 --input {parameters[1]}=1x16, or inputs={{name: array}} in Python"
         )
     dtype = str(model.input_dtype)
@@ -174,7 +182,7 @@ def _leaf(value: Any, name: str) -> Leaf:
     import keras
 
     if isinstance(value, Leaf):
-        return replace(value, name=name)
+        return replace(value, name=value.name or name)
     if isinstance(value, keras.KerasTensor):
         return Leaf(value._keras_history.operation.name, tuple(value.shape), str(value.dtype))
     if not hasattr(value, "shape"):
@@ -217,7 +225,7 @@ def _has_key(path: Sequence[Any]) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """Return what an exception says in one line; Keras puts the layer into a line before it, and colours it."""
+    """Return what an exception says in one line; Keras puts the layer into a line before it, in colour."""
     lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
     count = 2 if lines and lines[0].startswith("Exception encountered") else 1
     return f"{type(error).__name__}: {' '.join(lines[:count])[:300]}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fuseonnx.errors import ExportError
 from fuseonnx.frontends._keras_call import Call, distinct, first_line

@@ -14,13 +14,15 @@ _SMALL = 1024
 
 
 def label_outputs(path: Path) -> None:
-    """Give dimensions of the outputs the symbols of the inputs that they follow, and take other names away.
+    """Give dimensions of the outputs the symbols of the inputs that they follow, and no other names.
 
     A dimension follows a symbol if it is as large as the symbol at two sizes: exporters know less than that of
     a model with Reshapes, and call each unknown size `unk__` and a number.
     """
     model = onnx.load(path, load_external_data=False)
-    symbols = {dim.dim_param: 12 * index for index, dim in enumerate(_dims(model.graph.input)) if dim.dim_param}
+    symbols = {
+        dim.dim_param: 12 * index for index, dim in enumerate(_dims(model.graph.input)) if dim.dim_param
+    }
     trials = [{name: shift + size for name, shift in symbols.items()} for size in _TRIALS]
     found = [_output_sizes(path, sizes) for sizes in trials]
     outputs = _dims(model.graph.output)
@@ -31,7 +33,9 @@ def label_outputs(path: Path) -> None:
         dim.Clear()
         if size and size == other:
             dim.dim_value = size
-        elif name := next((name for name in symbols if (trials[0][name], trials[1][name]) == (size, other)), ""):
+        elif name := next(
+            (name for name in symbols if (trials[0][name], trials[1][name]) == (size, other)), ""
+        ):
             dim.dim_param = name
     path.write_bytes(model.SerializeToString())
 

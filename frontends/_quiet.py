@@ -26,8 +26,8 @@ _ABOVE_ALL = logging.CRITICAL + 1
 def quiet() -> Iterator[list[warnings.WarningMessage]]:
     """Run a block without the log lines of TensorFlow, Keras, tf2onnx and torch.onnx, or Python's warnings.
 
-    What is written to sys.stderr and sys.stdout on purpose, such as progress, still comes out. Every setting is
-    put back.
+    What is written to sys.stderr and sys.stdout on purpose, such as progress, still comes out. Every setting
+    is put back.
 
     Yields:
         A list that the warnings of the block are appended to.
@@ -47,9 +47,9 @@ def quiet() -> Iterator[list[warnings.WarningMessage]]:
 
 @contextlib.contextmanager
 def quiet_first_import() -> Iterator[None]:
-    """Import TensorFlow inside: its C++ half writes notices about oneDNN and CUDA to file descriptor 2 itself.
+    """Import TensorFlow inside: its C++ half writes notices of oneDNN and CUDA to file descriptor 2 itself.
 
-    The log level of that half is read once, at the import, from an environment variable; no later call sets it.
+    The log level of that half is read once, at the import, from an environment variable.
     """
     if "tensorflow" in sys.modules:
         yield

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
 from fuseonnx.errors import ExportError, OptionError
 from fuseonnx.frontends._freeze import frozen, inlined
-from fuseonnx.frontends._mend import HANDLERS, mend
+from fuseonnx.frontends._mend import HANDLERS, constants_stay, mend
 from fuseonnx.frontends._ports import name_ports
 from fuseonnx.frontends._quiet import quiet
 from fuseonnx.frontends.conversion import MAX_IR_VERSION
@@ -36,8 +37,8 @@ def write_onnx(
     """Write a concrete function of TensorFlow, its variables frozen, to `folder/"model.onnx"`.
 
     Args:
-        concrete: a tf ConcreteFunction. Its inputs that are not captured, in order, get `input_names`; its flat
-            outputs get `output_names`.
+        concrete: a tf ConcreteFunction. Its inputs that are not captured, in order, get `input_names`; its
+            flat outputs get `output_names`.
         opset: 9 to 18; by default 18.
 
     Raises:
@@ -130,7 +131,7 @@ def finish(
 
     if graph_def is not None:
         source["graph_def"] = graph_def
-    with quiet(), _failures() as failures, tf.device("/cpu:0"):
+    with quiet(), constants_stay(), _failures() as failures, tf.device("/cpu:0"):
         try:
             draft = _draft(opset, source, keep_going=False)
         except Exception:
@@ -148,8 +149,20 @@ def finish(
     return path
 
 
+def _absorb_transposes(value: ir.Value, weight: np.ndarray) -> np.ndarray:
+    """Return a weight as its users want it; tf2onnx transposes the kernels of convolutions."""
+    users = [user for user, _ in value.uses()]
+    orders = {tuple(user.attributes.get_ints("perm", ())) for user in users if user.op_type == "Transpose"}
+    if len(orders) != 1 or any(user.op_type != "Transpose" for user in users):
+        return weight
+    for user in users:
+        user.outputs[0].replace_all_uses_with(value)
+        user.graph.remove(user, safe=True)
+    return np.ascontiguousarray(weight.transpose(orders.pop()))
+
+
 def _draft(opset: int, source: Mapping[str, Any], *, keep_going: bool) -> Any:
-    """Return tf2onnx's graph. To keep going when one of its optimizers fails it copies the weights for each."""
+    """Return tf2onnx's graph. To keep going when one of its optimizers fails, it copies the weights."""
     import tensorflow as tf
     from tf2onnx import optimizer, tfonnx
 
@@ -170,7 +183,7 @@ def _write_weights(graph: ir.Graph, weights: Sequence[Any], folder: Path) -> Non
     with (folder / _DATA).open("wb") as file:
         for variable in reversed(weights):
             value, offset = graph.inputs.pop(), file.tell()
-            array = variable.numpy()
+            array = _absorb_transposes(value, variable.numpy())
             array.tofile(file)
             value.const_value = ir.ExternalTensor(
                 _DATA,
@@ -214,8 +227,8 @@ def _refuse_foreign(graph: onnx.GraphProto, opset: int, failures: Mapping[str, s
         if not is_known or node.name in failures:
             reason = f" ({failures[node.name]})" if node.name in failures else ""
             raise ExportError(
-                f"layer '{_layer_of(node.name)}': tf2onnx cannot convert its operator {node.op_type}{reason}; "
-                "replace the layer, or export the model up to it"
+                f"layer '{_layer_of(node.name)}': tf2onnx cannot convert its operator {node.op_type}{reason};"
+                " replace the layer, or export the model up to it"
             )
         for attribute in node.attribute:
             for body in [attribute.g, *attribute.graphs]:

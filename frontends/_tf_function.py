@@ -23,6 +23,7 @@ from fuseonnx.frontends.conversion import Conversion
 from fuseonnx.frontends.options import ExportOptions
 
 _DEFAULT = "serving_default"
+_OF_TENSORFLOW_1 = ("VariableV2", "Switch", "Merge", "Enter")
 
 
 def is_tf_function(obj: object) -> bool:
@@ -147,8 +148,8 @@ def _write(
 
 
 def _is_tied_to_its_graph(concrete: Any) -> bool:
-    """Whether it has reference variables, of TensorFlow 1, whose values no other function can reach."""
-    return any(operation.type == "VariableV2" for operation in concrete.graph.get_operations())
+    """Whether it has what of TensorFlow 1 cannot be inlined: reference variables, loops and branches."""
+    return any(operation.type in _OF_TENSORFLOW_1 for operation in concrete.graph.get_operations())
 
 
 def _output_names(concrete: Any, count: int, inputs: Sequence[str]) -> list[str]:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from fuseonnx.errors import ExportError
 from fuseonnx.frontends._quiet import quiet
 from fuseonnx.frontends._tf2onnx import finish
@@ -17,7 +19,10 @@ from fuseonnx.frontends.options import ExportOptions
 
 _MAGIC = b"TFL3"
 _FOREIGN = re.compile(r"(?:unresolved custom op: |Node number \d+ \(Flex)(\w+)")
-_IN_FLOAT = "TFLite rounds the inputs of fully connected layers to int8 on the fly; in ONNX they stay float32"
+_IN_FLOAT = (
+    "TFLite rounds activations to int8 on the fly where it multiplies them by int8 weights; "
+    "in ONNX they stay float32"
+)
 
 
 def convert_tflite(
@@ -38,23 +43,13 @@ def convert_tflite(
     interpreter = _opened(file)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     named = _signature_names(interpreter)
-    specs = settled(
-        [
-            tf.TensorSpec(
-                [None if size < 0 else int(size) for size in tensor["shape_signature"]],
-                tensor["dtype"],
-                named.get(tensor["index"], tensor["name"]),
-            )
-            for tensor in inputs
-        ],
-        options,
-    )
+    specs = settled([_spec(tensor, named) for tensor in inputs], options)
     input_names = list(options.input_names) or [spec.name for spec in specs]
     output_names = list(options.output_names) or [
         named.get(tensor["index"], tensor["name"]) for tensor in outputs
     ]
     on_progress("convert with tf2onnx")
-    with _float_activations() as skipped:
+    with _float_activations():
         path = finish(folder, (input_names, output_names), options.opset, tflite_path=str(file))
     write_dims(path, specs, options)
 
@@ -67,8 +62,8 @@ def convert_tflite(
         interpreter.invoke()
         return [interpreter.get_tensor(tensor["index"]) for tensor in outputs]
 
-    framework, exporter = versions()
-    return Conversion(path, f"{framework} Lite", exporter, answers, (_IN_FLOAT,) if skipped else ())
+    notes = (_IN_FLOAT,) if _has_int8_weights_alone(path) else ()
+    return Conversion(path, f"TensorFlow Lite {tf.__version__}", versions()[1], answers, notes)
 
 
 def _opened(file: Path) -> Any:
@@ -85,12 +80,25 @@ def _opened(file: Path) -> Any:
     except (ValueError, RuntimeError) as error:
         if foreign := _FOREIGN.search(str(error)):
             raise ExportError(
-                f"its operator {foreign[1]} is none of TFLite's own and cannot run here; export the model that "
-                "the file was made from, or leave the operator out"
+                f"its operator {foreign[1]} is none of TFLite's own and cannot run here; export the model "
+                "that the file was made from, or leave the operator out"
             ) from error
         reason = str(error).strip().partition("\n")[0]
         raise ExportError(f"TFLite cannot load it; is it truncated? {reason}") from error
     return interpreter
+
+
+def _spec(tensor: Mapping[str, Any], named: Mapping[int, str]) -> Any:
+    """Return the tf.TensorSpec of an input."""
+    import tensorflow as tf
+
+    shape = [None if size < 0 else int(size) for size in tensor["shape_signature"]]
+    return tf.TensorSpec(shape, tensor["dtype"], named.get(tensor["index"], tensor["name"]))
+
+
+def _has_int8_weights_alone(path: Path) -> bool:
+    operators = {node.op_type for node in onnx.load(path, load_external_data=False).graph.node}
+    return "DequantizeLinear" in operators and "QuantizeLinear" not in operators
 
 
 def _signature_names(interpreter: Any) -> dict[int, str]:
@@ -104,18 +112,13 @@ def _signature_names(interpreter: Any) -> dict[int, str]:
 
 
 @contextmanager
-def _float_activations() -> Iterator[list[str]]:
-    """Keep tf2onnx from quantizing activations on the fly: over the whole batch, so that samples mix.
-
-    Yields:
-        The names of the nodes that would have been.
-    """
+def _float_activations() -> Iterator[None]:
+    """Keep tf2onnx from quantizing activations on the fly: over the whole batch, so that samples mix."""
     from tf2onnx.tflite_handlers import tfl_math
 
-    skipped: list[str] = []
     quantize = tfl_math.dynamic_quantize_inputs
-    tfl_math.dynamic_quantize_inputs = lambda _, node: skipped.append(node.name)
+    tfl_math.dynamic_quantize_inputs = lambda *_: None
     try:
-        yield skipped
+        yield
     finally:
         tfl_math.dynamic_quantize_inputs = quantize

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import re
 import tempfile
 import warnings
@@ -29,6 +30,7 @@ NO_TRANSLATION = "has no ONNX translation"
 ON_VALUES = "control flow or a shape depends on values"
 FIXED = "is fixed"
 OTHER_SIZES = "inputs of other sizes"
+ANOTHER = "is not what PyTorch gives"
 NO_KERNEL = "Could not find an implementation"
 
 
@@ -95,7 +97,7 @@ def export_torchscript(
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its fused operators have no ONNX counterpart
     try:
-        with silent() as caught:
+        with _no_stderr(), silent() as caught:
             if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
                 model = torch.jit.trace(model, tuple(tensors), check_trace=False)  # type: ignore[no-untyped-call]
             torch.onnx.export(
@@ -116,6 +118,19 @@ def export_torchscript(
     traced = ir.load(path)
     _restore_unused(traced.graph, own_names, tensors)
     return traced, _baked_in(caught)
+
+
+@contextlib.contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Keep the file descriptor closed to TorchScript's C++ half, which warns on it."""
+    real = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(real, 2)
+        os.close(real)
 
 
 def _restore_unused(graph: ir.Graph, names: Sequence[str], tensors: Sequence[torch.Tensor]) -> None:
@@ -139,6 +154,8 @@ def cure(reasons: Sequence[str]) -> str:
         return "write it with torch.cond or torch.where, or export torch.jit.script(model)"
     if NO_KERNEL in text:
         return "onnxruntime's CPU provider lacks that operator for this dtype: export model.float()"
+    if ANOTHER in text:
+        return "if it draws random numbers, leave them out; else try the other exporter"
     return "change the model there, or export it yourself and give the .onnx file"
 
 

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from fuseonnx.errors import BackendError
 from fuseonnx.frontends._torch_call import to_numpy
 from fuseonnx.frontends._torch_dims import Axes
+from fuseonnx.frontends._torch_export import ANOTHER
 from fuseonnx.frontends.conversion import MAX_IR_VERSION
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def misfit(path: Path, model: Runner, trials: Mapping[str, Sequence[torch.Tensor
                 if ours.shape != theirs.shape:
                     return f"output '{name}' has shape {ours.shape}, in PyTorch {theirs.shape}, for {trial}"
                 if _is_far(theirs, ours):
-                    return f"output '{name}' is not what PyTorch gives for {trial}"
+                    return f"output '{name}' {ANOTHER} for {trial}"
     except BackendError as error:
         message = str(error).removeprefix(f"{path}: ")
         if message.startswith("onnxruntime"):

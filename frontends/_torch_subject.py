@@ -89,7 +89,7 @@ def subject_of(model: torch.nn.Module | torch.export.ExportedProgram, options: E
 
     if isinstance(model, torch.export.ExportedProgram):
         return _of_program(model, options)
-    module: torch.nn.Module = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    module = _unwrapped(model)
     call = bind(module, options.inputs)
     axes, notes = dynamic_axes(call, options)
     tensors = with_batch(call, options.batch) if isinstance(options.batch, int) else call.tensors
@@ -99,6 +99,16 @@ def subject_of(model: torch.nn.Module | torch.export.ExportedProgram, options: E
         tensors = spread(tensors, axes, accepts)
         others = other_sizes(tensors, axes, accepts)
     return Subject(module, call, outputs, axes, tensors, others, None, notes + left_out)
+
+
+def _unwrapped(model: torch.nn.Module) -> torch.nn.Module:
+    """Return the module inside torch.compile or data parallelism."""
+    import torch
+
+    model = getattr(model, "_orig_mod", model)
+    if isinstance(model, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+        model = model.module
+    return model
 
 
 def _of_program(program: torch.export.ExportedProgram, options: ExportOptions) -> Subject:

@@ -89,11 +89,10 @@ def _on_tensorflow(
     path = write_onnx(traced, folder, input_names=inputs, output_names=outputs, opset=options.opset)
     write_dims(path, specs, options)
 
-    keeps_state = any(node.type in ASSIGNMENTS for node in traced.graph.get_operations())
+    states = _states(traced)
 
     def answers(feeds: Mapping[str, Any]) -> list[Any]:
         tensors = [tf.constant(feeds[name], spec.dtype) for name, spec in zip(inputs, specs, strict=True)]
-        states = call.model.non_trainable_variables if keeps_state else ()
         before = [state.numpy() for state in states]
         with quiet():
             results = [value.numpy() for value in traced(*tensors)]
@@ -103,4 +102,12 @@ def _on_tensorflow(
 
     framework, exporter = versions()
     notes = ("a layer keeps state between calls; in ONNX every run starts from the state it has now",)
-    return Conversion(path, framework, exporter, answers, notes if keeps_state else ())
+    return Conversion(path, framework, exporter, answers, notes if states else ())
+
+
+def _states(traced: Any) -> list[Any]:
+    """Return the tf Variables that a concrete function assigns to."""
+    graph = traced.graph
+    assigned = {node.inputs[0].name for node in graph.get_operations() if node.type in ASSIGNMENTS}
+    handles = [outer for outer, inner in graph.captures if inner.name in assigned]
+    return [variable for variable in graph.variables if any(variable.handle is handle for handle in handles)]

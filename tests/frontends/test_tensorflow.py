@@ -253,15 +253,15 @@ def test_keras_model_export(tmp_path: Path) -> None:
 
 
 class Old:
-    """A graph as TensorFlow 1 made it: reference variables, a while loop, a cond, an input with a default."""
+    """A graph as TensorFlow 1 made it: variables, a while loop, a cond, an input with a default."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, use_resource: bool = False) -> None:
         v1.disable_control_flow_v2()
         try:
             with quiet(), tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
                 image = v1.placeholder(tf.float32, [None, 8, 8, 3], name="image")
                 scale = v1.placeholder_with_default(2.0, [], name="scale")
-                kernel = v1.get_variable("kernel", initializer=_normal(3, 3, 3, 4), use_resource=False)
+                kernel = v1.get_variable("kernel", initializer=_normal(3, 3, 3, 4), use_resource=use_resource)
                 features = tf.nn.relu(tf.nn.conv2d(image * scale, kernel, 1, "SAME"), name="features")
                 pooled = tf.reduce_mean(features, [1, 2], name="pooled")
                 looped = tf.while_loop(
@@ -357,7 +357,9 @@ def test_variables_are_refused(old: Old, tmp_path: Path) -> None:
         convert_graph_def(old.raw, tmp_path, ExportOptions(output_names=["scores"]), _silent)
 
 
-def test_a_saved_model_of_tensorflow_1(old: Old, tmp_path: Path) -> None:
+@pytest.mark.parametrize("use_resource", [False, True])
+def test_a_saved_model_of_tensorflow_1(tmp_path: Path, use_resource: bool) -> None:
+    old = Old(tmp_path, use_resource)
     conversion = convert_saved_model(old.saved, tmp_path, ExportOptions(), _silent)
     assert _names(conversion) == (["picture"], ["first", "probs"])
     assert conversion.notes == ("input 'scale' is left out: it keeps its default",)

@@ -71,12 +71,12 @@ class Stateful(nn.Module):
         super().__init__()
         self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
         self.second.weight = self.first.weight
-        self.register_buffer("calls", torch.zeros(1))
-        self.register_buffer("offset", torch.randn(4))
+        self.calls = nn.Buffer(torch.zeros(1))
+        self.offset = nn.Buffer(torch.randn(4))
         self.last: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor, unused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        self.calls += 1
+        self.calls.add_(1)
         self.last = x * 1
         return self.second(self.first(x)) + self.offset, x
 
@@ -339,9 +339,11 @@ def test_length_that_dynamo_fixes_is_left_to_torchscript(tmp_path: Path) -> None
     _assert_right(conversion)
 
 
-@pytest.mark.parametrize("make", [torch.jit.script, lambda model: torch.jit.trace(model, torch.ones(2, 4))])
-def test_torchscript_module(make: Callable[[nn.Module], Any], tmp_path: Path) -> None:
-    module = make(Scripted().eval())
+@pytest.mark.parametrize("traced", [False, True])
+def test_torchscript_module(traced: bool, tmp_path: Path) -> None:
+    model = Scripted().eval()
+    trace: Any = torch.jit.trace
+    module: Any = trace(model.layer, torch.ones(2, 4)) if traced else torch.jit.script(model)
     module.train()
     conversion = _convert(module, tmp_path, torch.ones(3, 4))
     assert conversion.exporter.endswith("(torchscript)")
@@ -403,7 +405,8 @@ def test_torch_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
 def test_operator_without_translation(tmp_path: Path) -> None:
     class Svd(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.linalg.svd(x)[1]
+            values: torch.Tensor = torch.linalg.svd(x)[1]
+            return values
 
     message = _message(nn.Sequential(nn.Linear(4, 4), Svd()), tmp_path, torch.randn(3, 4))
     assert "dynamo: operator aten._linalg_svd has no ONNX translation (layer '1', a Svd)" in message
@@ -432,6 +435,34 @@ def test_wrong_inputs(tmp_path: Path) -> None:
     assert "returns no tensor" in _message(Of(lambda x: None), tmp_path, example)
     assert "lazy layers" in _message(nn.LazyLinear(3), tmp_path, example)
     assert "meta device" in _message(nn.Linear(4, 4, device="meta"), tmp_path, example)
+
+
+def test_random_numbers_are_refused(tmp_path: Path) -> None:
+    message = _message(Of(lambda x: x + torch.randn_like(x)), tmp_path, torch.ones(2, 4))
+    assert "if it draws random numbers" in message
+
+
+def test_wrappers_of_modules(tmp_path: Path) -> None:
+    linear = nn.Linear(4, 4)
+    for wrapper in (torch.compile(linear), nn.DataParallel(linear)):
+        conversion = _convert(wrapper, tmp_path, torch.randn(2, 4))
+        assert list(_ports(conversion)[0]) == ["input"]
+        _assert_right(conversion)
+
+
+def test_packed_sequence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def run(lstm: nn.Module, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return nn.utils.rnn.pad_packed_sequence(lstm(packed)[0], batch_first=True)[0]
+
+    inputs = (torch.randn(3, 6, 4), torch.tensor([6, 2, 4]))
+    conversion = _convert(Of(run, nn.LSTM(4, 3, batch_first=True)), tmp_path, inputs)
+    assert conversion.exporter.endswith("(torchscript)")
+    assert capfd.readouterr() == ("", "")
+    feeds = {"x": np.random.default_rng(0).standard_normal((3, 6, 4)).astype(np.float32)}
+    feeds["y"] = np.array([3, 6, 1])
+    (found,) = _session(conversion).run(None, feeds)
+    np.testing.assert_allclose(found, conversion.answers(feeds)[0], atol=1e-6)
 
 
 def test_wrong_options(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_exported_program(net: nn.Module, tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["pt", "ts", "pth"])
 def test_torchscript(net: nn.Module, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"net.{suffix}"
-    torch.jit.script(net).save(str(path))
+    torch.jit.save(torch.jit.script(net), path)
     _assert_same(load_torch(path, SAFE), net)
 
 
@@ -118,7 +118,7 @@ def test_safetensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize("trust", [True, False])
 def test_damaged_and_foreign_files(net: nn.Module, trust: bool, tmp_path: Path) -> None:
     script, program, weights = tmp_path / "net.ts", tmp_path / "net.pt2", tmp_path / "net.pt"
-    torch.jit.script(net).save(str(script))
+    torch.jit.save(torch.jit.script(net), script)
     torch.export.save(torch.export.export(net, (torch.randn(2, 4),)), program)
     torch.save(net, weights, _use_new_zipfile_serialization=False)
     options = ExportOptions(trust=trust)
