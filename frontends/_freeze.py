@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 ASSIGNMENTS = frozenset({"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"})
+_CONTROL_FLOW = frozenset({"While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase"})
 _MAX_BYTES = 500_000_000
-"""Of weights in a tf GraphDef. Its limit as a protobuf message is 2 GiB, but tf2onnx holds some ten copies."""
+"""Of weights in a tf GraphDef: as a protobuf message it may have 2 GiB, but tf2onnx holds some ten copies."""
 
 
 def inlined(graph_def: Any, tensors: Sequence[str]) -> Any:
@@ -50,16 +51,17 @@ def frozen(concrete: Any) -> tuple[Any, dict[str, Any]]:
     """
     from tensorflow.python.framework import convert_to_constants as freezing
 
-    apart = _without_room(concrete)
+    tensors = [tensor.name for tensor in [*concrete.inputs, *concrete.outputs]]
+    flat = inlined(freezing.disable_lower_using_switch_merge(concrete.graph.as_graph_def()), tensors)
+    flat = _without_assignments(flat)
+    apart = _without_room(concrete, flat)
 
     class Converter(freezing._FunctionConverterDataInEager):  # type: ignore[misc]
         """As TensorFlow's, but of a graph inlined in our way, and with stubs for the weights apart."""
 
         def __init__(self) -> None:
             self._func = concrete
-            graph_def = freezing.disable_lower_using_switch_merge(concrete.graph.as_graph_def())
-            tensors = [tensor.name for tensor in [*concrete.inputs, *concrete.outputs]]
-            freezing._ConverterData.__init__(self, _without_assignments(inlined(graph_def, tensors)))
+            freezing._ConverterData.__init__(self, flat)
             self._build_tensor_data()
 
         def _eval(self, tensor: Any) -> Any:
@@ -86,8 +88,11 @@ def _without_assignments(graph_def: Any) -> Any:
     return type(graph_def)(node=kept, library=graph_def.library, versions=graph_def.versions)
 
 
-def _without_room(concrete: Any) -> dict[str, Any]:
-    """Return {placeholder: tf Variable} of the largest weights, so that the others fit into the graph."""
+def _without_room(concrete: Any, flat: Any) -> dict[str, Any]:
+    """Return {placeholder: tf Variable} of the largest weights, so that the others fit into the graph.
+
+    Weights that a loop or branch reads stay in it: tf2onnx looks for recurrent layers by their constants.
+    """
     variables = {id(variable.handle): variable for variable in concrete.graph.variables}
     captured = {
         inner.op.name: variables[id(outer)]
@@ -95,8 +100,10 @@ def _without_room(concrete: Any) -> dict[str, Any]:
         if id(outer) in variables
     }
     sizes = {name: variable.shape.num_elements() * variable.dtype.size for name, variable in captured.items()}
+    looped = {name.split(":")[0] for node in flat.node if node.op in _CONTROL_FLOW for name in node.input}
+    looped |= {node.input[0] for node in flat.node if node.op == "ReadVariableOp" and node.name in looped}
     apart, rest = {}, sum(sizes.values())
-    for name in sorted(sizes, key=lambda name: -sizes[name]):
+    for name in sorted(sizes.keys() - looped, key=lambda name: (-sizes[name], name)):
         if rest <= _MAX_BYTES:
             break
         apart[name], rest = captured[name], rest - sizes[name]

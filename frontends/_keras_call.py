@@ -93,7 +93,7 @@ def _declared(model: Any) -> Arguments | None:
 
 
 def _input_of_sequential(model: Any) -> Any:
-    """Return the input. Its batch, that of the first call, is open unless a layer keeps state for each row."""
+    """Return the input. Its batch, that of the first call, is open unless a layer keeps state of rows."""
     if any(getattr(layer, "stateful", False) for layer in model.layers):
         return model.inputs[0]
     leaf = _leaf(model.inputs[0], "")

@@ -67,8 +67,8 @@ def _reason(error: Exception) -> str:
     if found := _UNKNOWN.search(text):
         return (
             f"has a layer or function of your own, '{found[1]}'; decorate it with "
-            "@keras.saving.register_keras_serializable() and import it first, give custom_objects in Python, or "
-            "name a function that returns the model: package.module:function"
+            "@keras.saving.register_keras_serializable() and import it first, give custom_objects in Python, "
+            "or name a function that returns the model: package.module:function"
         )
     if "No model config" in text:
         return (

@@ -14,7 +14,7 @@ _SMALL = 1024
 
 
 def label_outputs(path: Path) -> None:
-    """Give dimensions of the outputs the symbols of the inputs that they follow, and no other names.
+    """Give dimensions of the outputs the symbols of the inputs that they follow, no other names.
 
     A dimension follows a symbol if it is as large as the symbol at two sizes: exporters know less than that of
     a model with Reshapes, and call each unknown size `unk__` and a number.

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper
 def constants_stay() -> Iterator[None]:
     """Keep tf2onnx from writing each constant anew after each of its optimizers.
 
-    Protocol buffers do not give that memory back before the graph is gone: a network of 350 MB took 17 GB. Nothing
-    reads what is written: the model is made of the attribute itself.
+    Protocol buffers do not give that memory back before the graph is gone: a network of 350 MB took 17 GB.
+    Nothing reads what is written: the model is made of the attribute itself.
     """
     from tf2onnx.graph import Node
 

@@ -56,14 +56,22 @@ def quiet_first_import() -> Iterator[None]:
         return
     level = os.environ.get("TF_CPP_MIN_LOG_LEVEL")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with quiet_native(), quiet():
+            yield
+    finally:
+        if level is None:
+            del os.environ["TF_CPP_MIN_LOG_LEVEL"]
+
+
+@contextlib.contextmanager
+def quiet_native() -> Iterator[None]:
+    """Keep file descriptor 2 closed to C++ code that writes to it itself; so is it to everything else."""
     real = os.dup(2)
     try:
         with open(os.devnull, "w") as nowhere:  # noqa: PTH123
             os.dup2(nowhere.fileno(), 2)
-        with quiet():
-            yield
+        yield
     finally:
         os.dup2(real, 2)
         os.close(real)
-        if level is None:
-            del os.environ["TF_CPP_MIN_LOG_LEVEL"]

@@ -149,7 +149,7 @@ def finish(
     return path
 
 
-def _absorb_transposes(value: ir.Value, weight: np.ndarray) -> np.ndarray:
+def _absorb_transposes(graph: ir.Graph, value: ir.Value, weight: np.ndarray) -> np.ndarray:
     """Return a weight as its users want it; tf2onnx transposes the kernels of convolutions."""
     users = [user for user, _ in value.uses()]
     orders = {tuple(user.attributes.get_ints("perm", ())) for user in users if user.op_type == "Transpose"}
@@ -157,7 +157,7 @@ def _absorb_transposes(value: ir.Value, weight: np.ndarray) -> np.ndarray:
         return weight
     for user in users:
         user.outputs[0].replace_all_uses_with(value)
-        user.graph.remove(user, safe=True)
+        graph.remove(user, safe=True)
     return np.ascontiguousarray(weight.transpose(orders.pop()))
 
 
@@ -183,14 +183,15 @@ def _write_weights(graph: ir.Graph, weights: Sequence[Any], folder: Path) -> Non
     with (folder / _DATA).open("wb") as file:
         for variable in reversed(weights):
             value, offset = graph.inputs.pop(), file.tell()
-            array = _absorb_transposes(value, variable.numpy())
+            array = _absorb_transposes(graph, value, variable.numpy())
             array.tofile(file)
+            value.shape = ir.Shape(array.shape)
             value.const_value = ir.ExternalTensor(
                 _DATA,
                 offset,
                 array.nbytes,
                 ir.DataType.from_numpy(array.dtype),
-                shape=ir.Shape(array.shape),
+                shape=value.shape,
                 name=value.name or "",
                 base_dir=folder,
             )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from fuseonnx.errors import ExportError
-from fuseonnx.frontends._quiet import quiet
+from fuseonnx.frontends._quiet import quiet, quiet_native
 from fuseonnx.frontends._tf2onnx import finish
 from fuseonnx.frontends._tf_ports import settled, tensorflow, versions, write_dims
 from fuseonnx.frontends.conversion import Conversion
@@ -40,7 +41,7 @@ def convert_tflite(
     """
     tf = tensorflow()
     on_progress("load")
-    interpreter = _opened(file)
+    interpreter = _opened(file, tf.lite.experimental.OpResolverType.AUTO)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     named = _signature_names(interpreter)
     specs = settled([_spec(tensor, named) for tensor in inputs], options)
@@ -53,20 +54,27 @@ def convert_tflite(
         path = finish(folder, (input_names, output_names), options.opset, tflite_path=str(file))
     write_dims(path, specs, options)
 
-    def answers(feeds: Mapping[str, Any]) -> Sequence[Any]:
-        for name, tensor in zip(input_names, inputs, strict=True):
-            interpreter.resize_tensor_input(tensor["index"], feeds[name].shape, strict=True)
-        interpreter.allocate_tensors()
-        for name, tensor in zip(input_names, inputs, strict=True):
-            interpreter.set_tensor(tensor["index"], feeds[name])
-        interpreter.invoke()
-        return [interpreter.get_tensor(tensor["index"]) for tensor in outputs]
-
-    notes = (_IN_FLOAT,) if _has_int8_weights_alone(path) else ()
-    return Conversion(path, f"TensorFlow Lite {tf.__version__}", versions()[1], answers, notes)
+    answers = partial(_answers, interpreter, input_names)
+    notes: tuple[str, ...] = ()
+    other_answers = None
+    if _has_int8_weights_alone(path):
+        other = _opened(file, tf.lite.experimental.OpResolverType.BUILTIN_REF)
+        notes, other_answers = (_IN_FLOAT,), partial(_answers, other, input_names)
+    return Conversion(path, f"TensorFlow Lite {tf.__version__}", versions()[1], answers, notes, other_answers)
 
 
-def _opened(file: Path) -> Any:
+def _answers(interpreter: Any, names: Sequence[str], feeds: Mapping[str, Any]) -> Sequence[Any]:
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    for name, tensor in zip(names, inputs, strict=True):
+        interpreter.resize_tensor_input(tensor["index"], feeds[name].shape, strict=True)
+    interpreter.allocate_tensors()
+    for name, tensor in zip(names, inputs, strict=True):
+        interpreter.set_tensor(tensor["index"], feeds[name])
+    interpreter.invoke()
+    return [interpreter.get_tensor(tensor["index"]) for tensor in outputs]
+
+
+def _opened(file: Path, kernels: Any) -> Any:
     """Return an interpreter of the file's content."""
     import tensorflow as tf
 
@@ -74,8 +82,8 @@ def _opened(file: Path) -> Any:
     if content[4:8] != _MAGIC:
         raise ExportError("is not a TFLite file; convert the model with tf.lite.TFLiteConverter")
     try:
-        with quiet():
-            interpreter = tf.lite.Interpreter(model_content=content)
+        with quiet(), quiet_native():
+            interpreter = tf.lite.Interpreter(model_content=content, experimental_op_resolver_type=kernels)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         if foreign := _FOREIGN.search(str(error)):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import re
 import tempfile
 import warnings
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from fuseonnx.frontends._quiet import quiet
+from fuseonnx.frontends._quiet import quiet, quiet_native
 from fuseonnx.frontends._torch_call import to_numpy
 from fuseonnx.frontends._torch_dims import Axes
 
@@ -97,7 +96,7 @@ def export_torchscript(
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its fused operators have no ONNX counterpart
     try:
-        with _no_stderr(), silent() as caught:
+        with quiet_native(), silent() as caught:
             if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
                 model = torch.jit.trace(model, tuple(tensors), check_trace=False)  # type: ignore[no-untyped-call]
             torch.onnx.export(
@@ -118,19 +117,6 @@ def export_torchscript(
     traced = ir.load(path)
     _restore_unused(traced.graph, own_names, tensors)
     return traced, _baked_in(caught)
-
-
-@contextlib.contextmanager
-def _no_stderr() -> Iterator[None]:
-    """Keep the file descriptor closed to TorchScript's C++ half, which warns on it."""
-    real = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(real, 2)
-        os.close(real)
 
 
 def _restore_unused(graph: ir.Graph, names: Sequence[str], tensors: Sequence[torch.Tensor]) -> None:

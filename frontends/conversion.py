@@ -28,6 +28,8 @@ class Conversion:
         exporter: with its version: `tf2onnx 1.17.0`, `torch.onnx 2.13.0 (dynamo)`.
         answers: what the framework says, in inference mode.
         notes: what the user should know, in one line each: a fall-back, a dimension that was baked in.
+        other_answers: the same from the framework's other kernels, where these differ by much more than
+            rounding: by how much is noise.
     """
 
     path: Path
@@ -35,6 +37,7 @@ class Conversion:
     exporter: str
     answers: Answers
     notes: tuple[str, ...] = ()
+    other_answers: Answers | None = None
 
 
 def require(module: str, extra: str) -> ModuleType:

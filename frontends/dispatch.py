@@ -24,10 +24,9 @@ def converter_of(model: Any) -> Converter | None:
     """Return what turns `model`, a path or an object, into ONNX; None if it is ONNX or no frontend's."""
     if isinstance(model, str | Path):
         return _of_path(Path(model))
+    from fuseonnx.frontends.keras import convert_keras, is_keras_model
     from fuseonnx.frontends.tensorflow import convert_tf_function, is_tf_function
     from fuseonnx.frontends.torch import convert_torch, is_torch_model
-
-    from fuseonnx.frontends.keras import convert_keras, is_keras_model
 
     if is_keras_model(model):
         return partial(convert_keras, model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -11,12 +12,12 @@ import onnx
 
 from fuseonnx.clock import Clock
 from fuseonnx.errors import BackendError, ExportError, OptionError
-from fuseonnx.frontends import Conversion, ExportKeywords, ModelLike, Source, default_output, opened
+from fuseonnx.frontends import Answers, Conversion, ExportKeywords, ModelLike, Source, default_output, opened
 from fuseonnx.io.load import load, read_weightless
 from fuseonnx.io.save import write_draft
 from fuseonnx.report import Export, Verification
 from fuseonnx.runtime.reference import Attempt
-from fuseonnx.runtime.session import require_onnxruntime
+from fuseonnx.runtime.session import Feeds, require_onnxruntime
 from fuseonnx.runtime.verify import Verifier
 
 
@@ -91,7 +92,7 @@ def verifier_of(source: Source, shapes: Mapping[str, Sequence[int]], samples: st
         graph_of=read_weightless(source.path),
         shapes=shapes,
         samples=Path(samples) if samples else None,
-        framework=_attempt(source.conversion) if source.conversion else None,
+        frameworks=_attempts(source.conversion) if source.conversion else (),
     )
 
 
@@ -130,16 +131,17 @@ def _destination(source: Source, output: str | Path | None) -> Path:
     return default_output(source.given, ".onnx")
 
 
-def _attempt(conversion: Conversion) -> Attempt:
+def _attempts(conversion: Conversion) -> list[Attempt]:
     """Return what runs the framework's model, and says with BackendError that it refuses some inputs."""
 
-    def run(feeds: Mapping[str, Any]) -> Sequence[Any]:
+    def run(answers: Answers, feeds: Feeds) -> Sequence[Any]:
         try:
-            return conversion.answers(feeds)
+            return answers(feeds)
         except Exception as error:  # frameworks have no common base class
             raise BackendError(f"{type(error).__name__}: {str(error).strip()}"[:300]) from error
 
-    return run
+    ways = (conversion.answers, conversion.other_answers)
+    return [partial(run, answers) for answers in ways if answers]
 
 
 def _opset(model: onnx.ModelProto) -> int:

@@ -34,8 +34,6 @@ def guard(m: Match) -> str | None:
     """Keep out unless all that becomes of the product is taken apart so."""
     if m.opset < _NUMPY_BROADCAST:
         return "sums do not broadcast before opset 7"
-    if any(each.is_ref() for each in m.node("product").attributes.values()):
-        return "an attribute of the product comes with the call of a function"
     w, b = static_shape(m["w"]), m.get("b")
     if w is None or len(w) != 2 or len(m["w"].uses()) > 1:
         return "the weights are no matrix of this product alone"

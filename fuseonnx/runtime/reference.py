@@ -14,7 +14,7 @@ import onnx
 
 from fuseonnx.errors import BackendError, OptionError
 from fuseonnx.runtime.inputs import make_inputs
-from fuseonnx.runtime.noise import Expected, Run, measure_noise
+from fuseonnx.runtime.noise import Expected, Run, count_as_noise, measure_noise
 from fuseonnx.runtime.samples import load_samples
 from fuseonnx.runtime.session import Feeds, open_session, run
 from fuseonnx.runtime.sizes import InputSpec, input_specs
@@ -111,23 +111,34 @@ def build_reference(
     return Reference(signature, runs, rounding, tuple(notes), tuple(refused))
 
 
-def answered_by(reference: Reference, framework: Attempt) -> Reference | str:
-    """Return the reference with the answers of another model, or why that refuses every run."""
+def answered_by(reference: Reference, frameworks: Sequence[Attempt]) -> Reference | str:
+    """Return the reference with the answers of another model, or why that refuses every run.
+
+    The first of `frameworks` is what counts; by how much the others differ from it is noise.
+    """
     runs: list[Run] = []
     refused: list[str] = []
     for known in reference.runs:
         try:
-            values = framework(known.feeds)
+            values, *others = [framework(known.feeds) for framework in frameworks]
         except BackendError as error:
-            refused.append(f"run {known.label!r} was refused by the framework: {error}")
+            refused.append(f"the framework refuses run {known.label!r}: {error}")
             continue
         if len(values) != len(known.outputs):
             return f"the framework gives {len(values)} outputs, the export {len(known.outputs)}"
-        outputs = [copy.copy(expected) for expected in known.outputs]
-        for expected, value in zip(outputs, values, strict=True):
-            expected.leaves = leaves(value)
+        outputs = [_answered(*each) for each in zip(known.outputs, values, strict=True)]
+        for other in others:
+            for expected, value in zip(outputs, other, strict=True):
+                count_as_noise(expected, value, reference.rounding)
         runs.append(Run(known.label, known.feeds, outputs))
     return replace(reference, runs=runs, notes=(*reference.notes, *refused)) if runs else refused[0]
+
+
+def _answered(expected: Expected, value: Any) -> Expected:
+    """Return an output with another value, and noise of its own."""
+    answered = copy.copy(expected)
+    answered.leaves, answered.noise, answered.stable = leaves(value), [*expected.noise], [*expected.stable]
+    return answered
 
 
 def _generate(

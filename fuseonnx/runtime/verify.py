@@ -29,15 +29,15 @@ class Verifier:
         samples: Path | None = None,
         seed: int = 0,
         threads: int = 0,
-        framework: Attempt | None = None,
+        frameworks: Sequence[Attempt] = (),
     ) -> None:
         """Take the original's file and, as `graph_of`, its proto: the graph is read, weights may be external.
 
         `shapes` fixes the shape of inputs by name; `samples` is an `.npz` file or a folder of them, run
-        besides the generated inputs; `framework` runs the model that the original was exported from. Nothing
-        is run before the first comparison.
+        besides the generated inputs; `frameworks` run the model that the original was exported from: the first
+        is what counts, by how much the others differ is noise. Nothing is run before the first comparison.
         """
-        self._framework = framework
+        self._frameworks = frameworks
         self._original = original
         self._graph_of = graph_of
         self._shapes = shapes or {}
@@ -78,17 +78,16 @@ class Verifier:
             samples=self._samples,
             seed=self._seed,
             threads=self._threads,
-            attempt=self._framework,
+            attempt=self._frameworks[0] if self._frameworks else None,
         )
 
     @cached_property
     def _framework_reference(self) -> Reference | str:
         """What the framework answers to the same inputs, or why that cannot be compared."""
-        assert self._framework is not None
         reference = self._reference
         if isinstance(reference, str) or reference.refused:
             return reference if isinstance(reference, str) else reference.refused[0]
-        return answered_by(reference, self._framework)
+        return answered_by(reference, self._frameworks)
 
 
 def _compare(reference: Reference, candidate: Path, threads: int) -> Verification:

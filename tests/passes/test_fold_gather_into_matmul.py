@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
 
-from tests.helpers import IR_VERSION, assert_same_answers, make_model, node, random_feeds, rewrite
+from tests.helpers import assert_same_answers, make_model, node, random_feeds, rewrite
 from tests.passes.chains import Dims
 from tests.passes.fusions import assert_stays
 
@@ -136,28 +135,6 @@ def test_keeps_out_of_other_biases() -> None:
 def test_keeps_out_of_weights_that_others_use() -> None:
     model = packed(extra=[node("MatMul", "x w", "z")], outputs=["z"])
     assert_stays(model, RULE, "the weights are no matrix of this product alone")
-
-
-def test_keeps_out_of_attributes_that_come_with_a_call() -> None:
-    """The same nodes in a local function whose caller says whether the weights are transposed."""
-    model = packed(dims=("rows", 6), target=(-1, 3, 8), axis=1, product="Gemm", transB=1)
-    attribute = model.graph.node[0].attribute[0]
-    attribute.ClearField("i")
-    attribute.ref_attr_name = "transposes"
-    constants = [
-        helper.make_node("Constant", [], [each.name], value=each) for each in model.graph.initializer
-    ]
-    names = [value.name for value in model.graph.output]
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
-    function = helper.make_function(
-        "local", "packed", ["x"], names, [*constants, *model.graph.node], opsets[:1], ["transposes"]
-    )
-    call = helper.make_node("packed", ["x"], names, domain="local", transposes=1)
-    graph = helper.make_graph([call], "test", model.graph.input, model.graph.output)
-    before = helper.make_model(graph, functions=[function], opset_imports=opsets, ir_version=IR_VERSION)
-    after = rewrite(before, RULE)
-    assert after.fired == {}
-    assert_same_answers(before, after.model)
 
 
 @pytest.mark.parametrize("name", ["w", "b", "i0"])
