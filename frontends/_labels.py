@@ -14,10 +14,10 @@ _SMALL = 1024
 
 
 def label_outputs(path: Path) -> None:
-    """Give dimensions of the outputs the symbols of the inputs that they follow, no other names.
+    """Give dimensions of the outputs the symbols of the inputs that they follow, if any.
 
-    A dimension follows a symbol if it is as large as the symbol at two sizes: exporters know less than that of
-    a model with Reshapes, and call each unknown size `unk__` and a number.
+    A dimension follows a symbol if it is as large as the symbol at two sizes: exporters know less than that
+    of a model with Reshapes, and call each unknown size `unk__` and a number.
     """
     model = onnx.load(path, load_external_data=False)
     symbols = {
@@ -44,8 +44,9 @@ def _output_sizes(path: Path, sizes: Mapping[str, int]) -> list[int]:
     """Return the sizes of all dimensions of the outputs, when the symbols of the inputs have `sizes`."""
     model = onnx.load(path, load_external_data=False)
     for tensor in model.graph.initializer:
-        if len(tensor.raw_data) > _SMALL:
-            tensor.ClearField("raw_data")
+        if len(tensor.raw_data) > _SMALL or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            for field in ("raw_data", "external_data", "data_location"):
+                tensor.ClearField(field)
     for dim in _dims(model.graph.input):
         if dim.dim_param:
             dim.dim_value = sizes[dim.dim_param]

@@ -53,12 +53,19 @@ def _count_groups(graph: Any, node: Any) -> None:
 
 
 def _move_negative_pads(node: Any) -> None:
-    """Write what is cut off less than nothing as padding of the output, which is what it means."""
+    """Write what a transposed convolution does not reach as padding of the output, at the end as TensorFlow.
+
+    tf2onnx writes half of what is missing as negative pads on either side.
+    """
     pads = node.get_attr_value("pads")
     if pads and min(pads) < 0:
-        ends = pads[len(pads) // 2 :]
-        node.set_attr("pads", [max(pad, 0) for pad in pads])
-        node.set_attr("output_padding", [max(-pad, 0) for pad in ends])
+        sums = [
+            begin + end for begin, end in zip(pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True)
+        ]
+        begins = [begin if total >= 0 else 0 for begin, total in zip(pads, sums, strict=False)]
+        ends = [max(total, 0) - begin for begin, total in zip(begins, sums, strict=True)]
+        node.set_attr("pads", [*begins, *ends])
+        node.set_attr("output_padding", [max(-total, 0) for total in sums])
 
 
 def _convert_erfc(graph: Any, node: Any, name: str, _args: Sequence[Any]) -> None:

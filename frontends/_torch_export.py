@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from fuseonnx.frontends._quiet import quiet, quiet_native
+from fuseonnx.frontends._torch_attention import attention_translations
 from fuseonnx.frontends._torch_call import to_numpy
 from fuseonnx.frontends._torch_dims import Axes
 
@@ -61,6 +62,7 @@ def export_dynamo(
                 opset_version=opset,
                 dynamo=True,
                 verbose=False,
+                custom_translation_table=attention_translations(),
             )
     except Exception as error:
         raise ExporterFailed(_reason(error, names)) from error
