@@ -1,37 +1,110 @@
-"""What PyTorch's attention gives where a mask hides everything, said to the dynamo exporter."""
+"""Attention whose mask hides everything from a position: PyTorch gives 0 there, the dynamo exporter does not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
+
+from fuseonnx.analysis.bounds import ranges_of
+
+_VIEWS = ("Expand", "Identity", "Unsqueeze")
 
 
 def attention_translations() -> dict[Any, Callable[..., Any]]:
     """Return the translation of scaled_dot_product_attention, for `custom_translation_table`.
 
-    PyTorch gives 0 to a position from which a mask of booleans or of -inf hides all others, as left padding
-    under a causal mask does. The exporter's own translation gives it the mean of the values (it hides with the
-    lowest finite number, and guards against NaN, which that never makes), or NaN where the mask is one of
-    floats. Here such rows are set to 0 behind the attention, on [batch, heads, positions, size]; whether a row
-    is hidden is computed once for all layers that share the mask, and attention without a mask is left alone.
+    A mask of booleans or of -inf hides all from a position where texts are padded on the left, say, and the
+    attention is causal. The exporter's own translation gives such a position the mean of the values (it hides
+    with the lowest finite number, so that its guard against NaN never acts), or NaN where the mask is one of
+    floats. Here 0 is put in its place behind the attention, on [batch, heads, positions, size]; which positions
+    these are is computed once for all layers that share the mask. Without a mask there is nothing to do.
     """
     import torch
     from onnxscript import opset18 as op
     from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention
 
     def attention(query: Any, key: Any, value: Any, attn_mask: Any = None, *args: Any, **options: Any) -> Any:
+        result = aten_scaled_dot_product_attention(query, key, value, attn_mask, *args, **options)
         if attn_mask is None:
-            return aten_scaled_dot_product_attention(query, key, value, None, *args, **options)
+            return result
         zero = op.CastLike(0.0, query)
         if attn_mask.dtype == ir.DataType.BOOL:
-            lowest = op.Constant(value=ir.tensor(query.dtype.min, dtype=query.dtype))
-            attn_mask = op.Where(attn_mask, zero, lowest)
-            hidden = op.Cast(op.ReduceMax(attn_mask, [-1]), to=ir.DataType.BOOL)
-        else:
-            hidden = op.IsInf(op.ReduceMax(attn_mask, [-1]))
-        result = aten_scaled_dot_product_attention(query, key, value, attn_mask, *args, **options)
-        return op.Where(hidden, zero, result)
+            most = op.ReduceMax(op.Cast(attn_mask, to=ir.DataType.INT32), [-1])  # of bool since opset 20 only
+            return op.Where(op.Cast(most, to=ir.DataType.BOOL), result, zero)
+        return op.Where(op.IsInf(op.ReduceMax(attn_mask, [-1]), detect_positive=0), zero, result)
 
     return {torch.ops.aten.scaled_dot_product_attention.default: attention}
+
+
+def drop_idle_guards(graph: ir.Graph) -> None:
+    """Take what `attention_translations` adds away again where the mask shows something to each position.
+
+    That is so of masks which are finite numbers, and of those which only compare positions, the own one included.
+    """
+    guards = {node: value for node in graph if (value := _guarded(node)) is not None}
+    masks = {node: _reduced(node.inputs[0]) for node in guards}
+    finite = ranges_of([mask for mask in masks.values() if mask is not None], graph)
+    for node, value in guards.items():
+        mask = masks[node]
+        if mask is not None and (mask in finite or _shows_itself(mask)):
+            ir.convenience.replace_all_uses_with(node.outputs[0], value)
+            graph.remove(node, safe=True)
+
+
+def _guarded(node: ir.Node) -> ir.Value | None:
+    """Return y of Where(shown, y, 0) or Where(hidden, 0, y), where y is the result of an attention."""
+    if node.op_type != "Where" or node.outputs[0].is_graph_output():
+        return None
+    value = node.inputs[1 if _made_by(node.inputs[0], "Cast") else 2]
+    product = _made_by(value, "MatMul")
+    return value if product is not None else None
+
+
+def _reduced(condition: ir.Value | None) -> ir.Value | None:
+    """Return the mask whose largest number along the last axis makes the condition of a guard."""
+    test = _made_by(condition, "Cast", "IsInf")
+    most = _made_by(test.inputs[0], "ReduceMax") if test else None
+    if most is None:
+        return None
+    cast = _made_by(most.inputs[0], "Cast")
+    return cast.inputs[0] if cast else most.inputs[0]
+
+
+def _shows_itself(mask: ir.Value) -> bool:
+    """Whether a mask of booleans says, of the same positions on two axes, which are not after the other.
+
+    Any position is not after itself, whichever of the axes stands for the query.
+    """
+    below = _under_views(mask).producer()
+    if below is None or below.op_type not in ("LessOrEqual", "GreaterOrEqual"):
+        return False
+    first, second = (_under_views(value) for value in below.inputs if value is not None)
+    if first is second:
+        return True
+    return below.op_type == "GreaterOrEqual" and _counts(first) and _is_zero(second)
+
+
+def _counts(value: ir.Value) -> bool:
+    """Whether it is Range(0, size, 1)."""
+    node = _made_by(value, "Range")
+    return node is not None and _is_zero(node.inputs[0])
+
+
+def _is_zero(value: ir.Value | None) -> bool:
+    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    return tensor is not None and tensor.size == 1 and not np.any(tensor.numpy())
+
+
+def _under_views(value: ir.Value) -> ir.Value:
+    while (node := _made_by(value, *_VIEWS)) is not None and node.inputs[0] is not None:
+        value = node.inputs[0]
+    return value
+
+
+def _made_by(value: ir.Value | None, *operators: str) -> ir.Node | None:
+    """Return the node that makes a value, if it is one of some operators."""
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type in operators and not node.domain else None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from fuseonnx.frontends._quiet import quiet, quiet_native
-from fuseonnx.frontends._torch_attention import attention_translations
+from fuseonnx.frontends._torch_attention import attention_translations, drop_idle_guards
 from fuseonnx.frontends._torch_call import to_numpy
 from fuseonnx.frontends._torch_dims import Axes
 
@@ -70,6 +70,7 @@ def export_dynamo(
     written = program.model.opset_imports.get("", opset)
     if written != opset:
         raise ExporterFailed(f"it writes opset {written}, and cannot convert this model to {opset}")
+    drop_idle_guards(program.model.graph)
     return program.model
 
 

@@ -34,8 +34,8 @@ PROBABILITIES_TOLERANCE = 1e-4
 
 
 class Case(NamedTuple):
-    model: Any
-    magnitude: float
+    answers: list[tuple[Any, Any, Any]]
+    """Images, and what `predict` makes of them: logits and probabilities."""
     artifact: Path
     report: Report
 
@@ -48,7 +48,11 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     model, magnitude = build(request.param, calibration_images=16, **MODELS[request.param])
     artifact = tmp_path_factory.mktemp("keras") / f"{request.param}.onnx"
     result = fuseonnx.optimize(model, artifact, output_names=("logits", "probabilities"))
-    return Case(model, magnitude, artifact, result.report)
+    answers = []
+    for batch in (1, 3):
+        images = draw(np.random.default_rng(batch), (batch, *image_shape(model)), magnitude)
+        answers.append((images, *model.predict(images, verbose=0)))
+    return Case(answers, artifact, result.report)
 
 
 @pytest.mark.parametrize("level", ["off", "default"])
@@ -56,9 +60,7 @@ def test_the_artifact_answers_as_keras_does(case: Case, level: str) -> None:
     """On onnxruntime without its optimizations and at its default level, at two batch sizes."""
     session = open_session(case.artifact, optimized=level == "default")
     (image,) = session.get_inputs()
-    for batch in (1, 3):
-        images = draw(np.random.default_rng(batch), (batch, *image_shape(case.model)), case.magnitude)
-        logits, probabilities = case.model.predict(images, verbose=0)
+    for images, logits, probabilities in case.answers:
         largest = np.abs(logits).max()
         assert 1 < largest < 100
         found = session.run(["logits", "probabilities"], {image.name: images})
