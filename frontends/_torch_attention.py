@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from fuseonnx.analysis.bounds import ranges_of
@@ -42,25 +41,28 @@ def attention_translations() -> dict[Any, Callable[..., Any]]:
 def drop_idle_guards(graph: ir.Graph) -> None:
     """Take what `attention_translations` adds away again where the mask shows something to each position.
 
-    That is so of masks which are finite numbers, and of those which only compare positions, the own one included.
+    That is so where a mask is finite numbers, or compares positions only and does not hide the own one.
     """
-    guards = {node: value for node in graph if (value := _guarded(node)) is not None}
+    guards = {node: place for node in graph if (place := _guarded_input(node)) is not None}
     masks = {node: _reduced(node.inputs[0]) for node in guards}
     finite = ranges_of([mask for mask in masks.values() if mask is not None], graph)
-    for node, value in guards.items():
-        mask = masks[node]
-        if mask is not None and (mask in finite or _shows_itself(mask)):
-            ir.convenience.replace_all_uses_with(node.outputs[0], value)
+    for node, place in guards.items():
+        mask, always = masks[node], _constant(node.inputs[0])
+        is_idle = mask is not None and (mask in finite or _shows_to_each(mask))
+        if is_idle or (always is not None and (always == (place == 1)).all()):
+            ir.convenience.replace_all_uses_with(node.outputs[0], node.inputs[place])
             graph.remove(node, safe=True)
 
 
-def _guarded(node: ir.Node) -> ir.Value | None:
-    """Return y of Where(shown, y, 0) or Where(hidden, 0, y), where y is the result of an attention."""
+def _guarded_input(node: ir.Node) -> int | None:
+    """Return which input the result y of an attention is, in Where(shown, y, 0) and Where(hidden, 0, y)."""
     if node.op_type != "Where" or node.outputs[0].is_graph_output():
         return None
-    value = node.inputs[1 if _made_by(node.inputs[0], "Cast") else 2]
-    product = _made_by(value, "MatMul")
-    return value if product is not None else None
+    for place, other in ((1, 2), (2, 1)):
+        product = _made_by(node.inputs[place], "MatMul")
+        if product and _made_by(product.inputs[0], "Softmax", "Where") and _is_zero(node.inputs[other]):
+            return place
+    return None
 
 
 def _reduced(condition: ir.Value | None) -> ir.Value | None:
@@ -73,18 +75,18 @@ def _reduced(condition: ir.Value | None) -> ir.Value | None:
     return cast.inputs[0] if cast else most.inputs[0]
 
 
-def _shows_itself(mask: ir.Value) -> bool:
-    """Whether a mask of booleans says, of the same positions on two axes, which are not after the other.
+def _shows_to_each(mask: ir.Value) -> bool:
+    """Whether a mask of booleans is True throughout, or compares the positions on two axes with themselves.
 
-    Any position is not after itself, whichever of the axes stands for the query.
+    No position is after itself, whichever of the axes stands for the query.
     """
-    below = _under_views(mask).producer()
-    if below is None or below.op_type not in ("LessOrEqual", "GreaterOrEqual"):
-        return False
+    mask = _under_views(mask)
+    below, constant = _made_by(mask, "LessOrEqual", "GreaterOrEqual"), _constant(mask)
+    if below is None:
+        return constant is not None and bool(constant.all())
     first, second = (_under_views(value) for value in below.inputs if value is not None)
-    if first is second:
-        return True
-    return below.op_type == "GreaterOrEqual" and _counts(first) and _is_zero(second)
+    starts_at_zero = below.op_type == "GreaterOrEqual" and _counts(first) and _is_zero(second)
+    return first is second or starts_at_zero
 
 
 def _counts(value: ir.Value) -> bool:
@@ -94,8 +96,14 @@ def _counts(value: ir.Value) -> bool:
 
 
 def _is_zero(value: ir.Value | None) -> bool:
+    array = _constant(value)
+    return array is not None and array.size == 1 and not array.any()
+
+
+def _constant(value: ir.Value | None) -> Any:
+    """Return the array that a value is, or None."""
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-    return tensor is not None and tensor.size == 1 and not np.any(tensor.numpy())
+    return tensor.numpy() if tensor is not None else None
 
 
 def _under_views(value: ir.Value) -> ir.Value:

@@ -96,8 +96,6 @@ def export_torchscript(
         raise ExporterFailed(f"it writes opset {TORCHSCRIPT_OPSET} at most")
     own_names = [f"input_{index}" for index in range(len(tensors))]
     path = Path(tempfile.mkdtemp(dir=folder)) / "traced.onnx"
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # its fused operators have no ONNX counterpart
     try:
         with quiet_native(), silent() as caught:
             if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
@@ -115,8 +113,6 @@ def export_torchscript(
             )
     except Exception as error:
         raise ExporterFailed(_reason(error, names)) from error
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
     traced = ir.load(path)
     _restore_unused(traced.graph, own_names, tensors)
     return traced, _baked_in(caught)

@@ -114,10 +114,14 @@ def misfit(path: Path, model: Runner, trials: Mapping[str, Sequence[torch.Tensor
     try:
         session = open_session(path)
         names = [value.name for value in session.get_inputs()]
-        outputs = [value.name for value in session.get_outputs()]
+        outputs = session.get_outputs()
         for trial, tensors in trials.items():
             feeds = {name: to_numpy(tensor) for name, tensor in zip(names, tensors, strict=True)}
-            for name, theirs, ours in zip(outputs, model(tensors), run(session, feeds), strict=True):
+            for output, theirs, ours in zip(outputs, model(tensors), run(session, feeds), strict=True):
+                name = output.name
+                if (axis := _wrongly_declared(output.shape, theirs.shape)) is not None:
+                    size = output.shape[axis]
+                    return f"axis {axis} of output '{name}' is declared as {size} in every case, for {trial}"
                 if ours.shape != theirs.shape:
                     return f"output '{name}' has shape {ours.shape}, in PyTorch {theirs.shape}, for {trial}"
                 if _is_far(theirs, ours):
@@ -129,6 +133,16 @@ def misfit(path: Path, model: Runner, trials: Mapping[str, Sequence[torch.Tensor
         node = re.search(r"while running (\w+) node", message)
         return f"onnxruntime fails for {trial}: {f'in a {node[1]} node' if node else message[:150]}"
     return None
+
+
+def _wrongly_declared(declared: Sequence[Any], shape: Sequence[int]) -> int | None:
+    """Return the first axis whose declared size, if it is a number, is not that of an answer.
+
+    The dynamo exporter writes the example's length for what an LSTM or GRU returns, and only sometimes refuses
+    a dynamic one, which depends on what was exported before.
+    """
+    pairs = enumerate(zip(declared, shape, strict=False))
+    return next((axis for axis, (dim, size) in pairs if isinstance(dim, int) and dim != size), None)
 
 
 def _is_far(expected: np.ndarray, found: np.ndarray) -> bool:

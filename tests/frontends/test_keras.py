@@ -472,7 +472,7 @@ ON_TORCH = """
 import sys
 from pathlib import Path
 import numpy as np
-from fuseonnx.frontends._keras_load import import_keras
+from fuseonnx.frontends.keras.load import import_keras
 from fuseonnx.frontends.options import ExportOptions
 keras = import_keras()
 from fuseonnx.frontends.keras import convert_keras

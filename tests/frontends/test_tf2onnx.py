@@ -15,9 +15,9 @@ import pytest
 
 from fuseonnx.errors import ExportError, OptionError
 from fuseonnx.frontends import _freeze
-from fuseonnx.frontends._mend import constants_stay
 from fuseonnx.frontends._quiet import quiet, quiet_first_import
-from fuseonnx.frontends._tf2onnx import write_onnx
+from fuseonnx.frontends.tensorflow.mend import constants_stay
+from fuseonnx.frontends.tensorflow.write import write_onnx
 from tests.helpers import all_nodes, run_reference
 
 with quiet_first_import():

@@ -13,11 +13,11 @@ import onnx
 import onnx_ir as ir
 
 from fuseonnx.errors import ExportError, OptionError
-from fuseonnx.frontends._freeze import frozen, inlined
-from fuseonnx.frontends._mend import HANDLERS, constants_stay, mend
 from fuseonnx.frontends._ports import name_ports
 from fuseonnx.frontends._quiet import quiet
 from fuseonnx.frontends.conversion import MAX_IR_VERSION
+from fuseonnx.frontends.tensorflow.freeze import frozen, inlined
+from fuseonnx.frontends.tensorflow.mend import HANDLERS, constants_stay, mend
 
 NEWEST_OPSET = 18
 """That tf2onnx 1.17 writes."""

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fuseonnx.errors import ExportError, OptionError
-from fuseonnx.frontends._freeze import frozen
 from fuseonnx.frontends._quiet import quiet
-from fuseonnx.frontends._tf2onnx import write_graph_def
-from fuseonnx.frontends._tf_ports import (
+from fuseonnx.frontends.conversion import Conversion
+from fuseonnx.frontends.options import ExportOptions
+from fuseonnx.frontends.tensorflow.freeze import frozen
+from fuseonnx.frontends.tensorflow.ports import (
     keep_defaults,
     refuse_words,
     settled,
@@ -19,8 +20,7 @@ from fuseonnx.frontends._tf_ports import (
     versions,
     write_dims,
 )
-from fuseonnx.frontends.conversion import Conversion
-from fuseonnx.frontends.options import ExportOptions
+from fuseonnx.frontends.tensorflow.write import write_graph_def
 
 _DEFAULT = "serving_default"
 _OF_TENSORFLOW_1 = ("VariableV2", "Switch", "Merge", "Enter")

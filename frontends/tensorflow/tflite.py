@@ -13,10 +13,10 @@ import onnx
 
 from fuseonnx.errors import ExportError
 from fuseonnx.frontends._quiet import quiet, quiet_native
-from fuseonnx.frontends._tf2onnx import finish
-from fuseonnx.frontends._tf_ports import settled, tensorflow, versions, write_dims
 from fuseonnx.frontends.conversion import Conversion
 from fuseonnx.frontends.options import ExportOptions
+from fuseonnx.frontends.tensorflow.ports import settled, tensorflow, versions, write_dims
+from fuseonnx.frontends.tensorflow.write import finish
 
 _MAGIC = b"TFL3"
 _FOREIGN = re.compile(r"(?:unresolved custom op: |Node number \d+ \(Flex)(\w+)")

@@ -8,8 +8,9 @@ from typing import Any
 
 from fuseonnx.errors import ExportError, OptionError
 from fuseonnx.frontends._quiet import quiet
-from fuseonnx.frontends._tf2onnx import write_graph_def
-from fuseonnx.frontends._tf_ports import (
+from fuseonnx.frontends.conversion import Conversion
+from fuseonnx.frontends.options import ExportOptions
+from fuseonnx.frontends.tensorflow.ports import (
     keep_defaults,
     refuse_words,
     settled,
@@ -17,8 +18,7 @@ from fuseonnx.frontends._tf_ports import (
     versions,
     write_dims,
 )
-from fuseonnx.frontends.conversion import Conversion
-from fuseonnx.frontends.options import ExportOptions
+from fuseonnx.frontends.tensorflow.write import write_graph_def
 
 _VARIABLES = ("Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable")
 _NEVER_RESULTS = ("Const", "Placeholder", "NoOp", "Assert", "Print", "PrintV2", "Switch", "SaveV2")

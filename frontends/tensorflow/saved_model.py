@@ -7,10 +7,10 @@ from pathlib import Path
 
 from fuseonnx.errors import ExportError
 from fuseonnx.frontends._quiet import quiet
-from fuseonnx.frontends._tf_function import convert_tf_function
-from fuseonnx.frontends._tf_ports import tensorflow
 from fuseonnx.frontends.conversion import Conversion
 from fuseonnx.frontends.options import ExportOptions
+from fuseonnx.frontends.tensorflow.function import convert_tf_function
+from fuseonnx.frontends.tensorflow.ports import tensorflow
 
 
 def convert_saved_model(

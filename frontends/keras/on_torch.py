@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from fuseonnx.errors import ExportError
-from fuseonnx.frontends._keras_call import Call, distinct, first_line
 from fuseonnx.frontends.conversion import Conversion
+from fuseonnx.frontends.keras.call import Call, distinct, first_line
 from fuseonnx.frontends.options import ExportOptions, InputSpec
 from fuseonnx.frontends.torch import convert_torch
 

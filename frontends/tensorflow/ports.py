@@ -11,10 +11,10 @@ from typing import Any
 import onnx
 
 from fuseonnx.errors import ExportError, OptionError
-from fuseonnx.frontends._labels import label_outputs
 from fuseonnx.frontends._quiet import quiet_first_import
 from fuseonnx.frontends.conversion import require
 from fuseonnx.frontends.options import ExportOptions, InputSpec
+from fuseonnx.frontends.tensorflow.labels import label_outputs
 
 _FOR_WORDS = ("String", "Regex", "LookupTable", "HashTable", "DecodeRaw", "ParseExample", "UnicodeDecode")
 

@@ -1,4 +1,4 @@
-"""Keras 3 models, on the TensorFlow and PyTorch backends."""
+"""A live Keras model as an ONNX file."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from fuseonnx.errors import ExportError
-from fuseonnx.frontends._freeze import ASSIGNMENTS
-from fuseonnx.frontends._keras_call import Call, call_of, distinct, first_line
-from fuseonnx.frontends._keras_load import load_keras
-from fuseonnx.frontends._keras_torch import convert_on_torch
 from fuseonnx.frontends._quiet import quiet
-from fuseonnx.frontends._tf2onnx import write_onnx
-from fuseonnx.frontends._tf_ports import refuse_words, settled, tensorflow, versions, write_dims
 from fuseonnx.frontends.conversion import Conversion
+from fuseonnx.frontends.keras.call import Call, call_of, distinct, first_line
+from fuseonnx.frontends.keras.on_torch import convert_on_torch
 from fuseonnx.frontends.options import ExportOptions
-
-__all__ = ["convert_keras", "is_keras_model", "load_keras"]
+from fuseonnx.frontends.tensorflow.freeze import ASSIGNMENTS
+from fuseonnx.frontends.tensorflow.ports import refuse_words, settled, tensorflow, versions, write_dims
+from fuseonnx.frontends.tensorflow.write import write_onnx
 
 
 def is_keras_model(obj: object) -> bool:
