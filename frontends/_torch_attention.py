@@ -1,14 +1,17 @@
-"""Attention whose mask hides everything from a position: PyTorch gives 0 there, the dynamo exporter does not."""
+"""Attention whose mask hides everything from a position: PyTorch gives 0 there, its exporters do not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from fuseonnx.analysis.bounds import ranges_of
 
+_ATTENTION = "aten::scaled_dot_product_attention"
 _VIEWS = ("Expand", "Identity", "Unsqueeze")
 
 
@@ -38,11 +41,34 @@ def attention_translations() -> dict[Any, Callable[..., Any]]:
     return {torch.ops.aten.scaled_dot_product_attention.default: attention}
 
 
-def drop_idle_guards(graph: ir.Graph) -> None:
-    """Take what `attention_translations` adds away again where the mask shows something to each position.
+@contextlib.contextmanager
+def attention_symbolic() -> Iterator[None]:
+    """Let the TorchScript exporter do the same for masks of floats; those of booleans it gets right itself."""
+    import torch
+    from torch.onnx import symbolic_helper, symbolic_opset14
+
+    def attention(g: Any, query: Any, key: Any, value: Any, attn_mask: Any, *rest: Any) -> Any:
+        result = symbolic_opset14.scaled_dot_product_attention(g, query, key, value, attn_mask, *rest)
+        if symbolic_helper._is_none(attn_mask) or attn_mask.type().scalarType() == "Bool":
+            return result
+        last = g.op("Constant", value_t=torch.tensor([-1]))
+        zero = g.op("CastLike", g.op("Constant", value_t=torch.tensor(0.0)), query)
+        hidden = g.op("IsInf", g.op("ReduceMax", attn_mask, last), detect_positive_i=0)
+        return g.op("Where", hidden, zero, result)
+
+    torch.onnx.register_custom_op_symbolic(_ATTENTION, attention, 18)  # ReduceMax takes axes since then
+    try:
+        yield
+    finally:
+        torch.onnx.unregister_custom_op_symbolic(_ATTENTION, 18)
+
+
+def drop_idle_guards(model: ir.Model) -> None:
+    """Take what is added above away again where the mask shows something to each position.
 
     That is so where a mask is finite numbers, or compares positions only and does not hide the own one.
     """
+    graph = model.graph
     guards = {node: place for node in graph if (place := _guarded_input(node)) is not None}
     masks = {node: _reduced(node.inputs[0]) for node in guards}
     finite = ranges_of([mask for mask in masks.values() if mask is not None], graph)
@@ -52,6 +78,7 @@ def drop_idle_guards(graph: ir.Graph) -> None:
         if is_idle or (always is not None and (always == (place == 1)).all()):
             ir.convenience.replace_all_uses_with(node.outputs[0], node.inputs[place])
             graph.remove(node, safe=True)
+    RemoveUnusedNodesPass()(model)
 
 
 def _guarded_input(node: ir.Node) -> int | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from fuseonnx.frontends._quiet import quiet, quiet_native
-from fuseonnx.frontends._torch_attention import attention_translations, drop_idle_guards
+from fuseonnx.frontends._torch_attention import attention_symbolic, attention_translations, drop_idle_guards
 from fuseonnx.frontends._torch_call import to_numpy
 from fuseonnx.frontends._torch_dims import Axes
 
@@ -70,7 +70,7 @@ def export_dynamo(
     written = program.model.opset_imports.get("", opset)
     if written != opset:
         raise ExporterFailed(f"it writes opset {written}, and cannot convert this model to {opset}")
-    drop_idle_guards(program.model.graph)
+    drop_idle_guards(program.model)
     return program.model
 
 
@@ -97,7 +97,7 @@ def export_torchscript(
     own_names = [f"input_{index}" for index in range(len(tensors))]
     path = Path(tempfile.mkdtemp(dir=folder)) / "traced.onnx"
     try:
-        with quiet_native(), silent() as caught:
+        with quiet_native(), silent() as caught, attention_symbolic():
             if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
                 model = torch.jit.trace(model, tuple(tensors), check_trace=False)  # type: ignore[no-untyped-call]
             torch.onnx.export(
@@ -114,6 +114,7 @@ def export_torchscript(
     except Exception as error:
         raise ExporterFailed(_reason(error, names)) from error
     traced = ir.load(path)
+    drop_idle_guards(traced)
     _restore_unused(traced.graph, own_names, tensors)
     return traced, _baked_in(caught)
 

@@ -120,8 +120,7 @@ def misfit(path: Path, model: Runner, trials: Mapping[str, Sequence[torch.Tensor
             for output, theirs, ours in zip(outputs, model(tensors), run(session, feeds), strict=True):
                 name = output.name
                 if (axis := _wrongly_declared(output.shape, theirs.shape)) is not None:
-                    size = output.shape[axis]
-                    return f"axis {axis} of output '{name}' is declared as {size} in every case, for {trial}"
+                    return f"axis {axis} of output '{name}' is declared as {output.shape[axis]} for {trial}"
                 if ours.shape != theirs.shape:
                     return f"output '{name}' has shape {ours.shape}, in PyTorch {theirs.shape}, for {trial}"
                 if _is_far(theirs, ours):

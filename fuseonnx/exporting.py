@@ -10,15 +10,23 @@ from typing import Any, Unpack
 
 import onnx
 
+from fuseonnx.analysis.shapes import annotate
 from fuseonnx.clock import Clock
+from fuseonnx.core import pipeline
+from fuseonnx.core.journal import Journal
+from fuseonnx.core.rule import Stage
 from fuseonnx.errors import BackendError, ExportError, OptionError
 from fuseonnx.frontends import Answers, Conversion, ExportKeywords, ModelLike, Source, default_output, opened
 from fuseonnx.io.load import load, read_weightless
 from fuseonnx.io.save import write_draft
+from fuseonnx.passes import keep_pad_before_max_pool
 from fuseonnx.report import Export, Verification
 from fuseonnx.runtime.reference import Attempt
 from fuseonnx.runtime.session import Feeds, require_onnxruntime
 from fuseonnx.runtime.verify import Verifier
+
+_FOR_ONNXRUNTIME = Stage("export", (keep_pad_before_max_pool.RULE,))
+"""What keeps onnxruntime's default level from changing the answers of a plain export."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ def export(
             raise OptionError(f"{source.name}: is ONNX already; 'fuseonnx optimize' takes it as it is")
         clock("save")
         loaded = load(source.path)
+        pipeline.run(loaded.model, [_FOR_ONNXRUNTIME], Journal(), analyse=annotate)
         draft = write_draft(loaded.model, loaded.signature, destination, external_data=external_data)
         try:
             if verifier:

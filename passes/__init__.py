@@ -93,6 +93,7 @@ from fuseonnx.passes import (
     hoist_gelu_half,
     inline_constant_if,
     inline_functions,
+    keep_pad_before_max_pool,
     lift_constants,
     merge_added_branches,
     merge_casts,
@@ -285,6 +286,7 @@ STAGES: tuple[Stage, ...] = (
             fold_sum_into_gemm.RULE,
             fuse_transposed_matmul.RULE,
             fuse_pooled_conv.RULE,
+            keep_pad_before_max_pool.RULE,
         ),
     ),
 )

@@ -208,3 +208,29 @@ def test_a_rule_that_raises_is_named_with_the_model(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["model.onnx"]
     with pytest.raises(RewriteError, match=r"^<ModelProto>: rule clumsy"):
         fuseonnx.optimize(_model(), extra_rules=[Rule("clumsy", op("Relu", var("x")), fail)])
+
+
+def _pad_of_two_pools() -> onnx.ModelProto:
+    """x ─ Pad ─ MaxPool, AveragePool: onnxruntime's default level merges Pad and MaxPool once it is alone."""
+    nodes = [
+        helper.make_node("Pad", ["x", "pads"], ["p"]),
+        helper.make_node("MaxPool", ["p"], ["m"], kernel_shape=[3, 3], strides=[2, 2]),
+        helper.make_node("AveragePool", ["p"], ["a"], kernel_shape=[3, 3], strides=[2, 2]),
+        helper.make_node("Add", ["m", "a"], ["y"]),
+    ]
+    return make_model(nodes, {"x": ["batch", 2, 9, 9]}, ["y"], {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1])})
+
+
+def test_what_only_the_default_level_breaks_is_rolled_back() -> None:
+    report = fuseonnx.optimize(_pad_of_two_pools(), skip=["keep_pad_before_max_pool"]).report
+    assert [each.rule for each in report.rolled_back] == ["fold_pad_into_average_pool"]
+    assert "at onnxruntime's default level" in report.rolled_back[0].reason
+
+
+def test_the_default_level_is_right_with_all_rules() -> None:
+    report = fuseonnx.optimize(_pad_of_two_pools()).report
+    assert report.rolled_back == () and report.after.ops["Pad"] == 1
+    assert {use.name for use in report.rules if use.fired} >= {
+        "fold_pad_into_average_pool",
+        "keep_pad_before_max_pool",
+    }
