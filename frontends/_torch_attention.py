@@ -12,6 +12,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from fuseonnx.analysis.bounds import ranges_of
 
 _ATTENTION = "aten::scaled_dot_product_attention"
+_CAST_LIKE, _AXES_ARE_INPUTS = 15, 18
+"""Opsets that brought CastLike, and the axes of ReduceMax as an input."""
 _VIEWS = ("Expand", "Identity", "Unsqueeze")
 
 
@@ -21,12 +23,14 @@ def attention_translations() -> dict[Any, Callable[..., Any]]:
     A mask of booleans or of -inf hides all from a position where texts are padded on the left, say, and the
     attention is causal. The exporter's own translation gives such a position the mean of the values (it hides
     with the lowest finite number, so that its guard against NaN never acts), or NaN where the mask is one of
-    floats. Here 0 is put in its place behind the attention, on [batch, heads, positions, size]; which positions
+    floats. Here 0 is put in its place behind the attention, on [batch, heads, positions, size]; which ones
     these are is computed once for all layers that share the mask. Without a mask there is nothing to do.
     """
     import torch
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
     from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention
+
+    op: Any = opset18
 
     def attention(query: Any, key: Any, value: Any, attn_mask: Any = None, *args: Any, **options: Any) -> Any:
         result = aten_scaled_dot_product_attention(query, key, value, attn_mask, *args, **options)
@@ -42,8 +46,8 @@ def attention_translations() -> dict[Any, Callable[..., Any]]:
 
 
 @contextlib.contextmanager
-def attention_symbolic() -> Iterator[None]:
-    """Let the TorchScript exporter do the same for masks of floats; those of booleans it gets right itself."""
+def attention_symbolic(opset: int) -> Iterator[None]:
+    """Let the TorchScript exporter do the same for masks of floats; it does for those of booleans."""
     import torch
     from torch.onnx import symbolic_helper, symbolic_opset14
 
@@ -51,16 +55,19 @@ def attention_symbolic() -> Iterator[None]:
         result = symbolic_opset14.scaled_dot_product_attention(g, query, key, value, attn_mask, *rest)
         if symbolic_helper._is_none(attn_mask) or attn_mask.type().scalarType() == "Bool":
             return result
-        last = g.op("Constant", value_t=torch.tensor([-1]))
+        if opset < _AXES_ARE_INPUTS:
+            most = g.op("ReduceMax", attn_mask, axes_i=[-1])
+        else:
+            most = g.op("ReduceMax", attn_mask, g.op("Constant", value_t=torch.tensor([-1])))
         zero = g.op("CastLike", g.op("Constant", value_t=torch.tensor(0.0)), query)
-        hidden = g.op("IsInf", g.op("ReduceMax", attn_mask, last), detect_positive_i=0)
-        return g.op("Where", hidden, zero, result)
+        return g.op("Where", g.op("IsInf", most, detect_positive_i=0), zero, result)
 
-    torch.onnx.register_custom_op_symbolic(_ATTENTION, attention, 18)  # ReduceMax takes axes since then
+    register: Any = torch.onnx
+    register.register_custom_op_symbolic(_ATTENTION, attention, _CAST_LIKE)
     try:
         yield
     finally:
-        torch.onnx.unregister_custom_op_symbolic(_ATTENTION, 18)
+        register.unregister_custom_op_symbolic(_ATTENTION, _CAST_LIKE)
 
 
 def drop_idle_guards(model: ir.Model) -> None:
@@ -73,10 +80,11 @@ def drop_idle_guards(model: ir.Model) -> None:
     masks = {node: _reduced(node.inputs[0]) for node in guards}
     finite = ranges_of([mask for mask in masks.values() if mask is not None], graph)
     for node, place in guards.items():
-        mask, always = masks[node], _constant(node.inputs[0])
+        mask, always, value = masks[node], _constant(node.inputs[0]), node.inputs[place]
         is_idle = mask is not None and (mask in finite or _shows_to_each(mask))
-        if is_idle or (always is not None and (always == (place == 1)).all()):
-            ir.convenience.replace_all_uses_with(node.outputs[0], node.inputs[place])
+        is_idle = is_idle or (always is not None and bool((always == (place == 1)).all()))
+        if is_idle and value is not None:
+            ir.convenience.replace_all_uses_with(node.outputs[0], value)
             graph.remove(node, safe=True)
     RemoveUnusedNodesPass()(model)
 

@@ -97,7 +97,7 @@ def export_torchscript(
     own_names = [f"input_{index}" for index in range(len(tensors))]
     path = Path(tempfile.mkdtemp(dir=folder)) / "traced.onnx"
     try:
-        with quiet_native(), silent() as caught, attention_symbolic():
+        with quiet_native(), silent() as caught, attention_symbolic(opset):
             if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
                 model = torch.jit.trace(model, tuple(tensors), check_trace=False)  # type: ignore[no-untyped-call]
             torch.onnx.export(

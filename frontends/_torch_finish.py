@@ -137,8 +137,8 @@ def misfit(path: Path, model: Runner, trials: Mapping[str, Sequence[torch.Tensor
 def _wrongly_declared(declared: Sequence[Any], shape: Sequence[int]) -> int | None:
     """Return the first axis whose declared size, if it is a number, is not that of an answer.
 
-    The dynamo exporter writes the example's length for what an LSTM or GRU returns, and only sometimes refuses
-    a dynamic one, which depends on what was exported before.
+    The dynamo exporter writes the example's length for what an LSTM or GRU returns; whether it refuses a
+    dynamic one instead depends on what was exported before.
     """
     pairs = enumerate(zip(declared, shape, strict=False))
     return next((axis for axis, (dim, size) in pairs if isinstance(dim, int) and dim != size), None)

@@ -18,8 +18,8 @@ def inference(model: torch.nn.Module) -> Iterator[None]:
     generators are put back, also after an error. The module of an exported program keeps the mode it was
     exported in.
 
-    The dicts among the attributes get their contents back, too: transformers installs hooks at the first call,
-    and remembers it in an attribute; if only that were put back, the second call would install them twice.
+    The dicts among the attributes get their contents back, too: transformers installs hooks at the first
+    call, and remembers it in an attribute; if only that were put back, a second call would do it twice.
     """
     import torch
 
@@ -52,8 +52,8 @@ def inference(model: torch.nn.Module) -> Iterator[None]:
 def _without_fast_path() -> Iterator[None]:
     """Let nn.MultiheadAttention and nn.TransformerEncoder run as their Python code says.
 
-    Without gradients they take fused operators, which ONNX has not, and which drop padded positions: the length
-    of the result shrinks to that of the longest text.
+    Without gradients they take fused operators, which ONNX has not, and which drop padded positions: the
+    length of the result shrinks to that of the longest text.
     """
     import torch
 

@@ -19,7 +19,10 @@ from fuseonnx.report import OutputDifference, Verification
 from fuseonnx.runtime.noise import Run
 from fuseonnx.runtime.reference import Attempt, Reference, Signature, answered_by, build_reference
 from fuseonnx.runtime.session import open_session, run
-from fuseonnx.runtime.values import Difference, judge, leaves, mismatch
+from fuseonnx.runtime.values import MULTIPLE, Array, Difference, Rounding, is_float, judge, leaves, mismatch
+
+_FLIPS_BY_DEFAULT = 0.05
+"""Fraction of integers and bools that may be decided otherwise at onnxruntime's default level."""
 
 
 class Verifier:
@@ -143,14 +146,32 @@ def _differences(
         if reason and not expected.shape_varies:
             result[name] = Difference(severity=float("inf"), max_abs=float("inf"), reason=reason)
         elif not reason and not expected.random:
+            rounding = reference.rounding
             judged = [
-                judge(leaf, other, reference.rounding, expected.scale, noise, stable)
+                judge(
+                    leaf,
+                    other,
+                    rounding,
+                    expected.scale,
+                    _by_default(leaf, noise, rounding) if by_default else noise,
+                    stable,
+                )
                 for leaf, other, noise, stable in zip(
                     expected.leaves, found, expected.noise, expected.stable, strict=True
                 )
             ]
             result[name] = max(judged, key=lambda difference: difference.severity, default=Difference())
     return result
+
+
+def _by_default(leaf: Array, noise: float, rounding: Rounding) -> float:
+    """Return the noise of an output at the default level, where only what is broken is to be found.
+
+    That level rounds otherwise, and so does the artifact: both together may move further than either.
+    """
+    if is_float(leaf.dtype):
+        return max(noise, rounding.half_the_digits(leaf.dtype) / MULTIPLE)
+    return max(noise, _FLIPS_BY_DEFAULT)
 
 
 def _output(name: str, kind: str, difference: Difference, label: str) -> OutputDifference:

@@ -1,4 +1,4 @@
-"""Where PyTorch's exporters, or modules that remember their calls, would give another model than PyTorch's."""
+"""Where PyTorch's exporters, or modules that remember their calls, would give another model."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from fuseonnx.frontends.options import ExportOptions
 from fuseonnx.frontends.torch import convert_torch
 
 LENGTH = {0: "batch", 1: "length"}
+MaskOf = Callable[[torch.Tensor], torch.Tensor]
 LOWEST = torch.finfo(torch.float32).min
 
 
 class HooksItself(nn.Module):
-    """Doubles its input by a hook that the first call installs, as transformers installs those of hidden states."""
+    """Doubles its input by a hook of its first call, as transformers installs those of hidden states."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +42,7 @@ class HooksItself(nn.Module):
 class Attention(nn.Module):
     """One head on [batch, length, 8]; `mask_of` makes the mask of [batch, length], where 1 is a token."""
 
-    def __init__(self, mask_of: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def __init__(self, mask_of: MaskOf) -> None:
         super().__init__()
         self.mask_of = mask_of
 
@@ -80,11 +81,11 @@ def _causal(tokens: torch.Tensor) -> torch.Tensor:
     return (at[None] <= at[:, None]) & (tokens[:, None, None] > 0)
 
 
-def _hidden_by(number: float) -> Callable[[torch.Tensor], torch.Tensor]:
+def _hidden_by(number: float) -> MaskOf:
     return lambda tokens: torch.zeros(()).masked_fill(tokens[:, None, None] == 0, number)
 
 
-MASKS = {
+MASKS: dict[str, MaskOf] = {
     "booleans": lambda tokens: tokens[:, None, None] > 0,
     "causal": _causal,
     "infinity": _hidden_by(-np.inf),
@@ -102,7 +103,7 @@ def _found(conversion: Conversion, feeds: dict[str, Any]) -> Any:
 
 
 def _padded_feeds(length: int) -> dict[str, Any]:
-    """Return signed inputs: one text in full, one padded on the left, one on the right, one of padding alone."""
+    """Return signed inputs: a text in full, one padded on the left, one on the right, padding alone."""
     x = np.random.default_rng(length).standard_normal((4, length, 8)).astype(np.float32)
     tokens = np.ones((4, length), np.int64)
     tokens[1, : length // 2], tokens[2, length // 2 :], tokens[3] = 0, 0, 0
@@ -159,6 +160,14 @@ def test_attention_of_texts_that_are_padding(name: str, exporter: str, tmp_path:
         (expected,) = conversion.answers(feeds)
         assert (expected[3] == 0).all() == (name != "lowest")
         np.testing.assert_allclose(_found(conversion, feeds), expected, rtol=0, atol=1e-5)
+
+
+def test_attention_of_padding_in_an_older_opset(tmp_path: Path) -> None:
+    example = (torch.randn(2, 5, 8), torch.ones(2, 5, dtype=torch.int64))
+    model = Attention(MASKS["infinity"])
+    conversion = _convert(model, tmp_path, example, batch="dynamic", exporter="torchscript", opset=17)
+    feeds = _padded_feeds(5)
+    np.testing.assert_allclose(_found(conversion, feeds), conversion.answers(feeds)[0], rtol=0, atol=1e-5)
 
 
 def test_attention_in_half_precision(tmp_path: Path) -> None:

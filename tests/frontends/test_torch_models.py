@@ -13,9 +13,9 @@ import fuseonnx
 from tools.zoo_torch import MODELS, Sample
 
 EXPORTERS = {
-    "mobilenet_v2": "dynamo",
     "segformer": "dynamo",
     "gpt2": "dynamo",
+    "bert": "dynamo",
     "t5_decoder": "dynamo",
     "conv1d": "dynamo",
     "conv3d": "dynamo",
