@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tools.model_cache import cached, make_named
+from tools.zoo_torch import randomised
 
 if TYPE_CHECKING:
     import torch
@@ -214,15 +215,7 @@ def _one_output(model: torch.nn.Module, names: list[str], output: str) -> torch.
                 return self.model(*values)
             return self.model(**dict(zip(names, values, strict=True)), return_dict=True)[output]
 
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-        for name, buffer in model.named_buffers():
-            if name.endswith("running_mean"):
-                buffer.normal_(0, 0.1)
-            elif name.endswith("running_var"):
-                buffer.uniform_(0.5, 1.5)
+    randomised(model)
     return OneOutput().eval()
 
 

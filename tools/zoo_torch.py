@@ -40,7 +40,7 @@ class Sample:
     head: str = "output"
 
 
-def _randomised(model: torch.nn.Module) -> torch.nn.Module:
+def randomised(model: torch.nn.Module) -> torch.nn.Module:
     """Return the model in inference mode, its vectors and statistics moved off zero and one."""
     import torch
 
@@ -63,7 +63,7 @@ def _transformer(name: str) -> torch.nn.Module:
     from tools import zoo_transformers
 
     torch.manual_seed(0)
-    return _randomised(getattr(zoo_transformers, name)())
+    return randomised(getattr(zoo_transformers, name)())
 
 
 def _floats(name: str, argument: str, shape: tuple[int, ...], axes: Axes, head: str = "logits") -> Sample:
@@ -126,7 +126,7 @@ def _module(name: str, argument: str, shape: tuple[int, ...], axes: Axes, **opti
     from tools import zoo_modules
 
     torch.manual_seed(0)
-    model = _randomised(getattr(zoo_modules, name)(**options))
+    model = randomised(getattr(zoo_modules, name)(**options))
     return Sample(model, {argument: torch.randn(shape)}, {argument: axes})
 
 

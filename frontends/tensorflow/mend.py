@@ -68,23 +68,14 @@ def _move_negative_pads(node: Any) -> None:
         node.set_attr("output_padding", [max(-total, 0) for total in sums])
 
 
-def _convert_erfc(graph: Any, node: Any, name: str, _args: Sequence[Any]) -> None:
-    """Erfc(x) = 1 - Erf(x); TensorFlow's exact Gelu uses it."""
+def _convert_with_one(graph: Any, node: Any, name: str, _args: Sequence[Any]) -> None:
+    """Erfc(x) = 1 - Erf(x), for TensorFlow's exact Gelu; Expm1(x) = Exp(x) - 1, for its Celu."""
     dtype, shape = graph.get_dtype(node.output[0]), graph.get_shape(node.output[0])
-    one = graph.make_const(f"{name}_one", np.ones((), helper.tensor_dtype_to_np_dtype(dtype)))
+    inner = {"Erfc": "Erf", "Expm1": "Exp"}[node.type]
+    one = graph.make_const(f"{name}_one", np.ones((), helper.tensor_dtype_to_np_dtype(dtype))).output[0]
     graph.remove_node(name)
-    erf = graph.make_node("Erf", node.input, shapes=[shape], dtypes=[dtype])
-    operands = [one.output[0], erf.output[0]]
-    graph.make_node("Sub", operands, name=name, outputs=node.output, shapes=[shape], dtypes=[dtype])
-
-
-def _convert_expm1(graph: Any, node: Any, name: str, _args: Sequence[Any]) -> None:
-    """Expm1(x) = Exp(x) - 1; TensorFlow's Celu uses it."""
-    dtype, shape = graph.get_dtype(node.output[0]), graph.get_shape(node.output[0])
-    one = graph.make_const(f"{name}_one", np.ones((), helper.tensor_dtype_to_np_dtype(dtype)))
-    graph.remove_node(name)
-    power = graph.make_node("Exp", node.input, shapes=[shape], dtypes=[dtype])
-    operands = [power.output[0], one.output[0]]
+    value = graph.make_node(inner, node.input, shapes=[shape], dtypes=[dtype]).output[0]
+    operands = [one, value] if inner == "Erf" else [value, one]
     graph.make_node("Sub", operands, name=name, outputs=node.output, shapes=[shape], dtypes=[dtype])
 
 
@@ -114,7 +105,7 @@ def _convert_bucketize(graph: Any, node: Any, name: str, _args: Sequence[Any]) -
 
 HANDLERS: dict[str, tuple[Any, list[Any]]] = {
     "Bucketize": (_convert_bucketize, []),
-    "Erfc": (_convert_erfc, []),
-    "Expm1": (_convert_expm1, []),
+    "Erfc": (_convert_with_one, []),
+    "Expm1": (_convert_with_one, []),
 }
 """tf operator to what converts it."""

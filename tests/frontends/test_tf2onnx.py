@@ -14,8 +14,8 @@ import onnx
 import pytest
 
 from fuseonnx.errors import ExportError, OptionError
-from fuseonnx.frontends import _freeze
 from fuseonnx.frontends._quiet import quiet, quiet_first_import
+from fuseonnx.frontends.tensorflow import freeze
 from fuseonnx.frontends.tensorflow.mend import constants_stay
 from fuseonnx.frontends.tensorflow.write import write_onnx
 from tests.helpers import all_nodes, run_reference
@@ -170,7 +170,7 @@ def test_weights_without_room_in_the_graph_lie_beside_it(
     dense = tf.Variable(RNG.standard_normal((4, 700)).astype(np.float32))
     bias = tf.Variable(RNG.standard_normal(700).astype(np.float32))
     net = Net()
-    monkeypatch.setattr(_freeze, "_MAX_BYTES", 4000)
+    monkeypatch.setattr(freeze, "_MAX_BYTES", 4000)
 
     def function(x: Any) -> Any:
         return tf.nn.conv2d(x, net.kernel, 1, "SAME") @ dense + bias
@@ -187,7 +187,7 @@ def test_a_kernel_that_lies_beside_the_graph_is_not_transposed_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = Net()
-    monkeypatch.setattr(_freeze, "_MAX_BYTES", 0)
+    monkeypatch.setattr(freeze, "_MAX_BYTES", 0)
     model = check(lambda x: tf.nn.conv2d(x, net.kernel, 1, "SAME"), tmp_path, IMAGE)
     initializers = {tensor.name for tensor in model.graph.initializer}
     assert not [n for n in model.graph.node if n.op_type == "Transpose" and n.input[0] in initializers]
@@ -201,7 +201,7 @@ def test_a_recurrent_layer_is_found_whatever_lies_beside_the_graph(
 
         lstm = keras.layers.LSTM(5)
         lstm(np.zeros((1, 6, 3), np.float32))
-    monkeypatch.setattr(_freeze, "_MAX_BYTES", 0)
+    monkeypatch.setattr(freeze, "_MAX_BYTES", 0)
     sequence = RNG.standard_normal((2, 6, 3)).astype(np.float32)
     assert "LSTM" in operators(check(lstm, tmp_path, sequence))
 
