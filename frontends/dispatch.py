@@ -13,8 +13,17 @@ from typing import Any
 
 from fuseonnx.errors import ExportError, FuseOnnxError, OptionError
 from fuseonnx.frontends.conversion import Conversion
+from fuseonnx.frontends.keras import convert_keras, is_keras_model, load_keras
 from fuseonnx.frontends.kinds import kind_of
 from fuseonnx.frontends.options import ExportOptions
+from fuseonnx.frontends.tensorflow import (
+    convert_graph_def,
+    convert_saved_model,
+    convert_tf_function,
+    convert_tflite,
+    is_tf_function,
+)
+from fuseonnx.frontends.torch import convert_torch, is_torch_model, load_torch
 
 OnProgress = Callable[[str], None]
 Converter = Callable[[Path, ExportOptions, OnProgress], Conversion]
@@ -24,10 +33,6 @@ def converter_of(model: Any) -> Converter | None:
     """Return what turns `model`, a path or an object, into ONNX; None if it is ONNX or no frontend's."""
     if isinstance(model, str | Path):
         return _of_path(Path(model))
-    from fuseonnx.frontends.keras import convert_keras, is_keras_model
-    from fuseonnx.frontends.tensorflow import convert_tf_function, is_tf_function
-    from fuseonnx.frontends.torch import convert_torch, is_torch_model
-
     if is_keras_model(model):
         return partial(convert_keras, model)
     if is_torch_model(model):
@@ -56,24 +61,14 @@ def _of_path(path: Path) -> Converter | None:
         case "factory":
             return partial(_convert_made, str(path))
         case "saved_model":
-            from fuseonnx.frontends.tensorflow import convert_saved_model
-
             return partial(convert_saved_model, path if path.is_dir() else path.parent)
         case "graph_def":
-            from fuseonnx.frontends.tensorflow import convert_graph_def
-
             return partial(_convert_file, convert_graph_def, path)
         case "tflite":
-            from fuseonnx.frontends.tensorflow import convert_tflite
-
             return partial(_convert_file, convert_tflite, path)
         case "keras":
-            from fuseonnx.frontends.keras import convert_keras, load_keras
-
             return partial(_convert_loaded, load_keras, convert_keras, path)
         case "torch":
-            from fuseonnx.frontends.torch import convert_torch, load_torch
-
             return partial(_convert_loaded, load_torch, convert_torch, path)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import fuseonnx
+from fuseonnx.frontends import ExportKeywords
 from tests.helpers import run_reference
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype(np.float32)
@@ -80,7 +81,7 @@ MAKERS: dict[str, Callable[[Any, Path], object]] = {
     "net.pt2": lambda _, path: torch.export.save(
         torch.export.export(Net().eval(), (torch.randn(2, 3, 8, 8),)), path
     ),
-    "net.ts": lambda _, path: torch.jit.save(torch.jit.trace(Net().eval(), torch.randn(2, 3, 8, 8)), path),
+    "net.ts": lambda _, path: torch.jit.save(torch.jit.trace(Net().eval(), torch.randn(2, 3, 8, 8)), path),  # type: ignore[no-untyped-call]
     "net.pt": lambda _, path: torch.save(Net(), path),
     "nets_on_disk:make": lambda _, path: _module(path.with_name("nets_on_disk.py")),
 }
@@ -131,13 +132,14 @@ def _torch_answer() -> np.ndarray:
 def test_live_objects(keras_net: keras.Model, tmp_path: Path) -> None:
     image = torch.randn(2, 3, 8, 8)
     function = tf.function(keras_net, input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.float32, "image")])
-    for model, options in (
+    live: list[tuple[Any, ExportKeywords]] = [
         (keras_net, {}),
         (function, {}),
         (Net(), {"inputs": image}),
-        (torch.jit.trace(Net().eval(), image), {"inputs": image}),
+        (torch.jit.trace(Net().eval(), image), {"inputs": image}),  # type: ignore[no-untyped-call]
         (torch.export.export(Net().eval(), (image,)), {}),
-    ):
+    ]
+    for model, options in live:
         report = fuseonnx.export(model, tmp_path / "live.onnx", **options).report
         assert report.parity.status == "passed", report
         result = fuseonnx.optimize(model, **options)

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from fuseonnx.frontends._torch_state import inference
 from fuseonnx.frontends.conversion import Conversion
 from fuseonnx.frontends.options import ExportOptions
 from fuseonnx.frontends.torch import convert_torch
+from fuseonnx.frontends.torch.state import inference
 
 LENGTH = {0: "batch", 1: "length"}
 MaskOf = Callable[[torch.Tensor], torch.Tensor]

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from fuseonnx.frontends._quiet import quiet, quiet_native
-from fuseonnx.frontends._torch_attention import attention_symbolic, attention_translations, drop_idle_guards
-from fuseonnx.frontends._torch_call import to_numpy
-from fuseonnx.frontends._torch_dims import Axes
+from fuseonnx.frontends.torch.attention import attention_symbolic, attention_translations, drop_idle_guards
+from fuseonnx.frontends.torch.call import to_numpy
+from fuseonnx.frontends.torch.dims import Axes
 
 if TYPE_CHECKING:
     import torch

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fuseonnx.errors import ExportError, OptionError
-from fuseonnx.frontends._torch_call import Call, bind, bind_program, flat_module, named_outputs, to_numpy
-from fuseonnx.frontends._torch_dims import (
+from fuseonnx.frontends.options import ExportOptions
+from fuseonnx.frontends.torch.call import Call, bind, bind_program, flat_module, named_outputs, to_numpy
+from fuseonnx.frontends.torch.dims import (
     Axes,
     dynamic_axes,
     other_sizes,
@@ -16,9 +17,8 @@ from fuseonnx.frontends._torch_dims import (
     spread,
     with_batch,
 )
-from fuseonnx.frontends._torch_export import OTHER_SIZES, one_line
-from fuseonnx.frontends._torch_state import inference
-from fuseonnx.frontends.options import ExportOptions
+from fuseonnx.frontends.torch.export import OTHER_SIZES, one_line
+from fuseonnx.frontends.torch.state import inference
 
 if TYPE_CHECKING:
     import torch

@@ -1,4 +1,4 @@
-"""PyTorch models: modules, exported programs and TorchScript."""
+"""A live PyTorch model as an ONNX file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import onnx_ir as ir
 from fuseonnx.errors import ExportError, OptionError
 from fuseonnx.frontends._ports import name_ports
 from fuseonnx.frontends._quiet import quiet
-from fuseonnx.frontends._torch_call import to_torch
-from fuseonnx.frontends._torch_export import (
+from fuseonnx.frontends.conversion import Conversion, require
+from fuseonnx.frontends.options import ExportOptions
+from fuseonnx.frontends.torch.call import to_torch
+from fuseonnx.frontends.torch.export import (
     DYNAMO_OPSET,
     FIXED,
     ON_VALUES,
@@ -25,17 +27,12 @@ from fuseonnx.frontends._torch_export import (
     export_torchscript,
     silent,
 )
-from fuseonnx.frontends._torch_files import load_torch
-from fuseonnx.frontends._torch_finish import clean, label_inputs, label_outputs, misfit, save, without_effect
-from fuseonnx.frontends._torch_state import inference
-from fuseonnx.frontends._torch_subject import Subject, subject_of
-from fuseonnx.frontends.conversion import Conversion, require
-from fuseonnx.frontends.options import ExportOptions
+from fuseonnx.frontends.torch.finish import clean, label_inputs, label_outputs, misfit, save, without_effect
+from fuseonnx.frontends.torch.state import inference
+from fuseonnx.frontends.torch.subject import Subject, subject_of
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = ["convert_torch", "is_torch_model", "load_torch"]
 
 OnProgress = Callable[[str], None]
 

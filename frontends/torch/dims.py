@@ -7,8 +7,8 @@ from itertools import combinations, count
 from typing import TYPE_CHECKING
 
 from fuseonnx.errors import ExportError, OptionError
-from fuseonnx.frontends._torch_call import Call
 from fuseonnx.frontends.options import ExportOptions
+from fuseonnx.frontends.torch.call import Call
 
 if TYPE_CHECKING:
     import torch

@@ -11,10 +11,10 @@ import numpy as np
 import onnx_ir as ir
 
 from fuseonnx.errors import BackendError
-from fuseonnx.frontends._torch_call import to_numpy
-from fuseonnx.frontends._torch_dims import Axes
-from fuseonnx.frontends._torch_export import ANOTHER
 from fuseonnx.frontends.conversion import MAX_IR_VERSION
+from fuseonnx.frontends.torch.call import to_numpy
+from fuseonnx.frontends.torch.dims import Axes
+from fuseonnx.frontends.torch.export import ANOTHER
 
 if TYPE_CHECKING:
     import torch
