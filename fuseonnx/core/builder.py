@@ -58,6 +58,7 @@ class Builder:
     def __init__(self, root: ir.Node, names: Names, *, constant_nodes: bool) -> None:
         self.nodes: list[ir.Node] = []
         self.initializers: list[ir.Value] = []
+        self._namesakes: list[tuple[ir.Node, ir.Node]] = []
         self._root = root
         self._names = names
         self._constant_nodes = constant_nodes
@@ -94,10 +95,18 @@ class Builder:
             if reuse
             else self._names.fresh(base if like.op_type == op_type else f"{base}/{op_type}"),
         )
+        if reuse:
+            self._namesakes.append((node, like))
         for index, output in enumerate(node.outputs):
             output.name = self._names.fresh(f"{node.name}_output_{index}")
         self.nodes.append(node)
         return node.outputs[0]
+
+    def rename_namesakes(self) -> None:
+        """Give another name to each new node that took the name of an old one which stays."""
+        for node, old in self._namesakes:
+            if old.graph is not None and node.name:
+                node.name = self._names.fresh(node.name)
 
     def adopt(self, body: ir.Graph) -> None:
         """Take the nodes and initializers out of a body, to stand in the graph around it.

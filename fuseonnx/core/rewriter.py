@@ -142,6 +142,7 @@ class Rewriter:
         for old, new in zip(root.outputs, replacements, strict=False):
             _substitute(old, new, fresh=new in fresh)
         self._clean_up(match, builder.nodes, replacements)
+        builder.rename_namesakes()
         return None
 
     def _clean_up(self, match: Match, new_nodes: list[ir.Node], replacements: list[ir.Value]) -> None:

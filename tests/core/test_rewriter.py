@@ -134,6 +134,18 @@ def test_shared_inner_node_stays_for_its_other_users() -> None:
     assert_same_answers(model, after)
 
 
+@pytest.mark.parametrize(("outputs", "name"), [("y", "n_node"), ("y n", "n_node_1")])
+def test_a_new_node_takes_the_name_of_an_old_one_unless_that_stays(outputs: str, name: str) -> None:
+    def replace(m: Match, new: Builder) -> ir.Value:
+        return new.op("Abs", new.op("Neg", m["x"], like=m.node("neg")))
+
+    rule = Rule("again", op("Relu", op("Neg", var("x"), name="neg", shared=True)), replace)
+    model = _chain(_node("Neg", "x", "n"), _node("Relu", "n", "y"), outputs=outputs)
+    after, _ = apply(model, rule)
+    negations = [node.name for node in after.graph.node if node.op_type == "Neg"]
+    assert name in negations and len(set(negations)) == len(negations) == len(outputs.split())
+
+
 def _with_if(then_nodes: list[onnx.NodeProto], outer: list[onnx.NodeProto], result: str) -> onnx.ModelProto:
     branches = {
         "then_branch": helper.make_graph(then_nodes, "then", [], [info(result, [2, 3])]),
