@@ -32,6 +32,22 @@ def constants_stay() -> Iterator[None]:
         Node.update_proto = update
 
 
+@contextmanager
+def transposes_stay() -> Iterator[None]:
+    """Keep tf2onnx from turning Transposes of unit axes into Reshapes: it goes by shapes that it moved before.
+
+    LayerNormalization behind a depthwise convolution of a 1×1 image came out with the wrong axes.
+    """
+    from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
+
+    act = TransposeOptimizer.post_optimize_action
+    TransposeOptimizer.post_optimize_action = lambda _self: None
+    try:
+        yield
+    finally:
+        TransposeOptimizer.post_optimize_action = act
+
+
 def mend(graph: Any) -> None:
     """Correct the nodes of a tf2onnx graph that ONNX does not allow."""
     for node in graph.get_nodes():

@@ -17,7 +17,7 @@ from fuseonnx.frontends._ports import name_ports
 from fuseonnx.frontends._quiet import quiet
 from fuseonnx.frontends.conversion import MAX_IR_VERSION
 from fuseonnx.frontends.tensorflow.freeze import frozen, inlined
-from fuseonnx.frontends.tensorflow.mend import HANDLERS, constants_stay, mend
+from fuseonnx.frontends.tensorflow.mend import HANDLERS, constants_stay, mend, transposes_stay
 
 NEWEST_OPSET = 18
 """That tf2onnx 1.17 writes."""
@@ -131,7 +131,7 @@ def finish(
 
     if graph_def is not None:
         source["graph_def"] = graph_def
-    with quiet(), constants_stay(), _failures() as failures, tf.device("/cpu:0"):
+    with quiet(), constants_stay(), transposes_stay(), _failures() as failures, tf.device("/cpu:0"):
         try:
             draft = _draft(opset, source, keep_going=False)
         except Exception:

@@ -164,6 +164,18 @@ def test_groups_of_a_3d_convolution(tmp_path: Path) -> None:
     assert [a.i for a in conv.attribute if a.name == "group"] == [2]
 
 
+def test_the_axes_of_a_1x1_image(tmp_path: Path) -> None:
+    kernel = tf.constant(RNG.standard_normal((7, 7, 1, 8)).astype(np.float32))
+
+    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+    def normalized_convolution(x: Any) -> Any:
+        x = tf.nn.conv2d(x, kernel, 1, "SAME")
+        mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+        return tf.nn.batch_normalization(x, mean, variance, None, tf.fill([8], 2.0), 1e-3)
+
+    check(normalized_convolution, tmp_path, RNG.standard_normal((2, 1, 1, 8)).astype(np.float32))
+
+
 def test_weights_without_room_in_the_graph_lie_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
