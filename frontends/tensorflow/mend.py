@@ -34,7 +34,7 @@ def constants_stay() -> Iterator[None]:
 
 @contextmanager
 def transposes_stay() -> Iterator[None]:
-    """Keep tf2onnx from turning Transposes of unit axes into Reshapes: it goes by shapes that it moved before.
+    """Keep tf2onnx from turning Transposes of unit axes into Reshapes, by shapes that it moved before.
 
     LayerNormalization behind a depthwise convolution of a 1×1 image came out with the wrong axes.
     """
