@@ -87,30 +87,72 @@ class Net:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
 
 
-def attention(positions: int, heads: int, size: int, *, wide: bool) -> onnxruntime.InferenceSession:
-    """Self-attention whose Q, K and V are three products, or one wide product and a Split."""
-    width = heads * size
+Heads = tuple[int, int, int]
+"""Positions, heads, numbers a head."""
+Form = Callable[[Net, str, Heads], tuple[str, str]]
+"""Adds, to a net and rows [positions, width], what gives attention scores before Softmax, and V."""
+
+BY_HEAD, BY_COLUMN = [0, 2, 1, 3], [0, 2, 3, 1]
+
+
+def attention(heads: Heads, form: Form) -> onnxruntime.InferenceSession:
+    """Self-attention with one way to make scores and V."""
+    positions, width = heads[0], heads[1] * heads[2]
     net = Net(positions, width)
-    weights, biases = [net.random(width, width) for _ in "qkv"], [net.random(width) for _ in "qkv"]
     (rows,) = net.op("Reshape", "x", np.array([-1, width]))
-    if wide:
-        (product,) = net.op("Gemm", rows, np.concatenate(weights, axis=1), np.concatenate(biases))
-        (split,) = net.op("Reshape", product, np.array([-1, positions, 3 * heads, size]))
-        (moved,) = net.op("Transpose", split, perm=[0, 2, 1, 3])
-        q, k, v = net.op("Split", moved, np.array([heads] * 3), outputs=3, axis=1)
-        (k,) = net.op("Transpose", k, perm=[0, 1, 3, 2])
-    else:
-        q, k, v = (
-            net.op(
-                "Transpose",
-                net.op("Reshape", net.op("Gemm", rows, w, b)[0], np.array([-1, positions, heads, size]))[0],
-                perm=perm,
-            )[0]
-            for w, b, perm in zip(weights, biases, ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]), strict=True)
-        )
-    (scores,) = net.op("Softmax", net.op("MatMul", q, k)[0], axis=-1)
-    (moved,) = net.op("Transpose", net.op("MatMul", scores, v)[0], perm=[0, 2, 1, 3])
+    scores, v = form(net, rows, heads)
+    (weighted,) = net.op("MatMul", net.op("Softmax", scores, axis=-1)[0], v)
+    (moved,) = net.op("Transpose", weighted, perm=BY_HEAD)
     return net.session(net.op("Reshape", moved, np.array([-1, positions, width]))[0])
+
+
+def three_products(net: Net, rows: str, heads: Heads) -> tuple[str, str]:
+    """Q, K and V from a product each, Q·Kᵀ."""
+    q, k, v = _three(net, rows, heads, (BY_HEAD, BY_COLUMN, BY_HEAD))
+    return net.op("MatMul", q, k)[0], v
+
+
+def keys_times_queries(net: Net, rows: str, heads: Heads) -> tuple[str, str]:
+    """As Keras: (K·Qᵀ)ᵀ."""
+    q, k, v = _three(net, rows, heads, (BY_COLUMN, BY_HEAD, BY_HEAD))
+    return net.op("Transpose", net.op("MatMul", k, q)[0], perm=[0, 1, 3, 2])[0], v
+
+
+def wide_and_split(net: Net, rows: str, heads: Heads) -> tuple[str, str]:
+    """Q, K and V from one wide product, split by heads."""
+    positions, count, size = heads
+    (split,) = net.op("Reshape", _wide(net, rows, heads), np.array([-1, positions, 3 * count, size]))
+    (moved,) = net.op("Transpose", split, perm=BY_HEAD)
+    q, k, v = net.op("Split", moved, np.array([count] * 3), outputs=3, axis=1)
+    return net.op("MatMul", q, net.op("Transpose", k, perm=[0, 1, 3, 2])[0])[0], v
+
+
+def wide_and_gathers(net: Net, rows: str, heads: Heads) -> tuple[str, str]:
+    """As PyTorch's packed projection: Q, K and V gathered from one wide product."""
+    positions, count, size = heads
+    (packed,) = net.op("Reshape", _wide(net, rows, heads), np.array([-1, positions, 3, count, size]))
+    q, k, v = (
+        net.op("Transpose", net.op("Gather", packed, np.array(index), axis=2)[0], perm=perm)[0]
+        for index, perm in enumerate((BY_HEAD, BY_COLUMN, BY_HEAD))
+    )
+    return net.op("MatMul", q, k)[0], v
+
+
+def _three(net: Net, rows: str, heads: Heads, perms: Sequence[list[int]]) -> list[str]:
+    positions, count, size = heads
+    weights, biases = _weights(net, count * size)
+    products = [net.op("Gemm", rows, *each)[0] for each in zip(weights, biases, strict=True)]
+    split = [net.op("Reshape", each, np.array([-1, positions, count, size]))[0] for each in products]
+    return [net.op("Transpose", each, perm=perm)[0] for each, perm in zip(split, perms, strict=True)]
+
+
+def _wide(net: Net, rows: str, heads: Heads) -> str:
+    weights, biases = _weights(net, heads[1] * heads[2])
+    return net.op("Gemm", rows, np.concatenate(weights, axis=1), np.concatenate(biases))[0]
+
+
+def _weights(net: Net, width: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    return [net.random(width, width) for _ in "qkv"], [net.random(width) for _ in "qkv"]
 
 
 def two_layers(positions: int, width: int, *, matrix: bool) -> onnxruntime.InferenceSession:
@@ -174,12 +216,24 @@ def main() -> None:
     with contextlib.redirect_stdout(text):
         print(INTRODUCTION)
         print_setup()
-        print_table(
-            "Q, K and V as one wide product and a Split, against three products",
-            lambda positions, heads, size: [
-                attention(positions, heads, size, wide=wide) for wide in (False, True)
-            ],
-        )
+        for title, old, new in (
+            (
+                "Q, K and V as one wide product and a Split, against three products",
+                three_products,
+                wide_and_split,
+            ),
+            (
+                "Q, K and V as three products, against Gathers of one wide product (fold_gather_into_matmul)",
+                wide_and_gathers,
+                three_products,
+            ),
+            (
+                "Queries times keys, against the transpose of keys times queries (swap_transposed_product)",
+                keys_times_queries,
+                three_products,
+            ),
+        ):
+            print_table(title, lambda *heads, forms=(old, new): [attention(heads, form) for form in forms])
         print_table(
             "Gemm on one matrix, against MatMul and Add on a stack of matrices",
             lambda positions, heads, size: [
