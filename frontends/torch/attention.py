@@ -78,7 +78,8 @@ def drop_idle_guards(model: ir.Model) -> None:
     graph = model.graph
     guards = {node: place for node in graph if (place := _guarded_input(node)) is not None}
     masks = {node: _reduced(node.inputs[0]) for node in guards}
-    finite = ranges_of([mask for mask in masks.values() if mask is not None], graph)
+    floats = [mask for mask in masks.values() if mask is not None and mask.dtype is ir.DataType.FLOAT]
+    finite = ranges_of(floats, graph)
     for node, place in guards.items():
         mask, always, value = masks[node], _constant(node.inputs[0]), node.inputs[place]
         is_idle = mask is not None and (mask in finite or _shows_to_each(mask))
