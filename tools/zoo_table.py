@@ -27,9 +27,10 @@ those of the ONNX file before → after optimizing. The times are milliseconds f
 the fastest of the passes of each variant: the framework's own call (`model.predict` with batch size 1, or
 the module in eval mode), its fast one (`tf.function`, `torch.inference_mode`), and onnxruntime at its default
 level on the exported and on the optimized file. All four take turns, forwards and backwards, with the same
-number of threads. *faster* is the time of the framework's fast call over that of the optimized file, and
-in brackets the exported file's over the optimized one's; the PyTorch models are small, so that much of their
-own time is overhead. Converting is without the comparison that follows it, optimizing with its verification.
+number of threads, on a machine that does other work as well: compare within a row. *faster* is the time of
+the framework's fast call over that of the optimized file, and in brackets the exported file's over the
+optimized one's; the PyTorch models are small, so that much of their own time is overhead. Converting is
+without the comparison that follows it, optimizing with its verification.
 
 **Correctness.** The differences are those of the exported and the optimized file on onnxruntime's default
 level from the framework's own answers on the same inputs: the largest and the mean, on the layer before the
@@ -149,8 +150,9 @@ def _setups(results: Sequence[Result]) -> Iterator[str]:
         passes = sorted({result.passes for result in group})
         which = f" ({', '.join(result.name for result in group)})" if len(groups) > 1 else ""
         yield f"Machine: {setup}.{which}"
+        each = "one thread" if threads == 1 else f"{threads} threads"
         yield (
-            f"{threads} threads for each variant, {images} inputs one at a time, the fastest of "
+            f"{each.capitalize()} for each variant, {images} inputs one at a time, the fastest of "
             f"{_span(passes)} passes; {_span(days)}."
         )
         yield ""
