@@ -102,7 +102,7 @@ def test_results_measured_otherwise_are_told_apart() -> None:
     other = dataclasses.replace(WRONG, threads=1)
     lines = "\n".join(section("keras", [GOOD, other]))
     assert "Machine: Some CPU, 2 cores, Linux; Python 3.11.7. (MobileNet)\n2 threads" in lines
-    assert "Machine: Some CPU, 2 cores, Linux; Python 3.11.7. (NASNetMobile)\n1 threads" in lines
+    assert "Machine: Some CPU, 2 cores, Linux; Python 3.11.7. (NASNetMobile)\nOne thread" in lines
 
 
 def test_a_result_survives_its_file(tmp_path: Path) -> None:
