@@ -37,6 +37,8 @@ def test_every_kind_of_model_comes_back_as_its_kind(names: dict[str, Any]) -> No
     assert isinstance(names["proto"], onnx.ModelProto)
     assert isinstance(names["model"], names["ir"].Model)
     assert isinstance(names["graph"], names["gs"].Graph)
+    assert isinstance(names["served"].model, onnx.ModelProto)
+    assert names["served"].report.parity.status == "passed" and Path("net.onnx").is_file()
 
 
 @pytest.mark.parametrize(("dtype", "fires"), [(np.float32, True), (np.int32, False)])
