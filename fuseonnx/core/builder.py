@@ -161,11 +161,14 @@ class Builder:
 
 def _attributes(attributes: Attributes) -> list[ir.Attr]:
     return [
-        value if isinstance(value, ir.Attr) else ir.convenience.convert_attribute(name, _as_stored(value))
-        for name, value in attributes.items()
+        value if isinstance(value, ir.Attr) else _attribute(name, value) for name, value in attributes.items()
     ]
 
 
-def _as_stored(value: Any) -> Any:
-    """Return an attribute as a file holds it: floats have 32 bits."""
-    return float(np.float32(value)) if isinstance(value, float) else value
+def _attribute(name: str, value: Any) -> ir.Attr:
+    """Return an attribute as a file holds it: floats have 32 bits, an empty list is one of integers."""
+    if isinstance(value, list | tuple) and not value:
+        return ir.AttrInt64s(name, [])
+    return ir.convenience.convert_attribute(
+        name, float(np.float32(value)) if isinstance(value, float) else value
+    )

@@ -146,6 +146,16 @@ def test_a_new_node_takes_the_name_of_an_old_one_unless_that_stays(outputs: str,
     assert name in negations and len(set(negations)) == len(negations) == len(outputs.split())
 
 
+def test_an_empty_attribute_is_one_of_integers(caplog: pytest.LogCaptureFixture) -> None:
+    rule = Rule(
+        "scalar", op("Neg", var("x")), lambda m, new: new.op("Transpose", m["x"], attributes={"perm": []})
+    )
+    model = make_model([_node("Neg", "x", "n"), _node("Relu", "n", "y")], {"x": []}, ["y"])
+    after, _ = apply(model, rule)
+    assert [a.type for a in after.graph.node[0].attribute] == [onnx.AttributeProto.INTS]
+    assert not caplog.records
+
+
 def _with_if(then_nodes: list[onnx.NodeProto], outer: list[onnx.NodeProto], result: str) -> onnx.ModelProto:
     branches = {
         "then_branch": helper.make_graph(then_nodes, "then", [], [info(result, [2, 3])]),
