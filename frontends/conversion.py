@@ -40,6 +40,11 @@ class Conversion:
     other_answers: Answers | None = None
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an exception says."""
+    return str(error).strip().partition("\n")[0]
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import a framework.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fuseonnx.errors import ExportError, FuseOnnxError, OptionError
-from fuseonnx.frontends.conversion import Conversion
+from fuseonnx.frontends.conversion import Conversion, first_line
 from fuseonnx.frontends.keras import convert_keras, is_keras_model, load_keras
 from fuseonnx.frontends.kinds import kind_of
 from fuseonnx.frontends.options import ExportOptions
@@ -145,5 +145,4 @@ def _about(name: str) -> Iterator[None]:
     except (FuseOnnxError, MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:
-        text = str(error).strip().partition("\n")[0]
-        raise ExportError(f"{name}: {type(error).__name__}: {text}") from error
+        raise ExportError(f"{name}: {type(error).__name__}: {first_line(error)}") from error

@@ -19,7 +19,7 @@ from fuseonnx.core import pipeline
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass, Rule, Stage, Step
 from fuseonnx.errors import ModelSaveError, OptionError
-from fuseonnx.exporting import describe_export, verifier_of
+from fuseonnx.exporting import SWITCHED_OFF, describe_export, verifier_of
 from fuseonnx.frontends import ExportKeywords, ModelLike, OnnxModel, Source, default_output, opened
 from fuseonnx.frontends.graphsurgeon import as_graph_pass
 from fuseonnx.io.load import load
@@ -106,7 +106,7 @@ def optimize(  # noqa: PLR0913
         else:
             exported, parity = describe_export(source, None, clock), None
             attempt, rolled_back = cook(recipe, Journal(), clock), ()
-            verification = Verification("skipped", reason="verification was switched off")
+            verification = SWITCHED_OFF
         attempt.draft.publish()
         clock.stop()
         path = destination if source.given or output is not None else None

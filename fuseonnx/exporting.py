@@ -28,6 +28,8 @@ from fuseonnx.runtime.verify import Verifier
 _FOR_ONNXRUNTIME = Stage("export", (keep_pad_before_max_pool.RULE,))
 """What keeps onnxruntime's default level from changing the answers of a plain export."""
 
+SWITCHED_OFF = Verification("skipped", reason="verification was switched off")
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -114,7 +116,7 @@ def describe_export(source: Source, verifier: Verifier | None, clock: Clock) -> 
     conversion = source.conversion
     if conversion is None:
         return None
-    parity = Verification("skipped", reason="verification was switched off")
+    parity = SWITCHED_OFF
     if verifier:
         clock(f"compare with {conversion.framework}")
         parity = verifier.compare_with_framework(source.path)

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -195,20 +195,30 @@ def heavy_imports() -> str:
     return run_child(["-c", code], timeout=60)[0].strip() or "none"
 
 
-def print_setup() -> None:
-    """Print the machine and the versions the numbers belong to."""
+def machine() -> str:
+    """Return processor, number of cores and operating system."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    versions = []
-    for package in PACKAGES:
+    cpu = names[0] if names else platform.processor() or platform.machine()
+    return f"{cpu}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def versions(packages: Sequence[str]) -> list[str]:
+    """Return the packages that are installed, each with its version."""
+    found = []
+    for package in packages:
         try:
-            versions.append(f"{package} {importlib.metadata.version(package)}")
+            found.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    cpu = names[0] if names else platform.processor() or platform.machine()
-    print(f"Machine: {cpu}, {os.cpu_count()} cores, {platform.system()}.")
-    print(f"Python {platform.python_version()}; {', '.join(versions)}.\n")
+    return found
+
+
+def print_setup() -> None:
+    """Print the machine and the versions the numbers belong to."""
+    print(f"Machine: {machine()}.")
+    print(f"Python {platform.python_version()}; {', '.join(versions(PACKAGES))}.\n")
 
 
 def print_runs(runs: dict[tuple[str, str], Run]) -> None:

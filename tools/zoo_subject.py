@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import math
-import os
 import platform
 import tempfile
 import time
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fuseonnx
+from tools.bench_optimize import machine, versions
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -204,17 +203,8 @@ def difference(expected: Sequence[Arrays], found: Sequence[Arrays], output: int)
 
 def setup() -> str:
     """Return the machine and the versions that numbers belong to, in one line."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    machine = f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
-    versions = [f"Python {platform.python_version()}", f"fuseonnx {fuseonnx.__version__}"]
-    for package in PACKAGES:
-        try:
-            versions.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return f"{machine}; {', '.join(versions)}"
+    ours = f"Python {platform.python_version()}", f"fuseonnx {fuseonnx.__version__}"
+    return f"{machine()}; {', '.join([*ours, *versions(PACKAGES)])}"
 
 
 def _onnxruntime_call(session: onnxruntime.InferenceSession, subject: Subject) -> Call:

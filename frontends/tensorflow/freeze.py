@@ -77,6 +77,13 @@ def frozen(concrete: Any) -> tuple[Any, dict[str, Any]]:
     return graph_def, apart
 
 
+def tensors_of(concrete: Any) -> tuple[list[str], list[str]]:
+    """Return the names of the inputs of a concrete function that are not captured, and of its outputs."""
+    captured = {inner.name for _, inner in concrete.graph.captures}
+    inputs = [tensor.name for tensor in concrete.inputs if tensor.name not in captured]
+    return inputs, [tensor.name for tensor in concrete.outputs]
+
+
 def _without_assignments(graph_def: Any) -> Any:
     """Remove assignments to variables, such as the state that a stateful layer keeps for the next call."""
     assigned = {f"^{node.name}" for node in graph_def.node if node.op in ASSIGNMENTS}

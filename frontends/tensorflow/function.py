@@ -11,7 +11,7 @@ from fuseonnx.errors import ExportError, OptionError
 from fuseonnx.frontends._quiet import quiet
 from fuseonnx.frontends.conversion import Conversion
 from fuseonnx.frontends.options import ExportOptions
-from fuseonnx.frontends.tensorflow.freeze import frozen
+from fuseonnx.frontends.tensorflow.freeze import frozen, tensors_of
 from fuseonnx.frontends.tensorflow.ports import (
     keep_defaults,
     refuse_words,
@@ -137,13 +137,12 @@ def convert_concrete(
 def _write(
     concrete: Any, folder: Path, names: tuple[Sequence[str], Sequence[str]], opset: int | None
 ) -> tuple[Path, tuple[str, ...]]:
-    captured = {inner.name for _, inner in concrete.graph.captures}
-    inputs = [tensor.name for tensor in concrete.inputs if tensor.name not in captured]
-    tensors = inputs, [tensor.name for tensor in concrete.outputs]
     with quiet():
         graph_def, weights = frozen(concrete)
     notes = keep_defaults(graph_def)
-    path = write_graph_def(graph_def, folder, tensors=tensors, names=names, opset=opset, weights=weights)
+    path = write_graph_def(
+        graph_def, folder, tensors=tensors_of(concrete), names=names, opset=opset, weights=weights
+    )
     return path, notes
 
 

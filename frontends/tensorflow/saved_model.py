@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fuseonnx.errors import ExportError
 from fuseonnx.frontends._quiet import quiet
-from fuseonnx.frontends.conversion import Conversion
+from fuseonnx.frontends.conversion import Conversion, first_line
 from fuseonnx.frontends.options import ExportOptions
 from fuseonnx.frontends.tensorflow.function import convert_tf_function
 from fuseonnx.frontends.tensorflow.ports import tensorflow
@@ -31,9 +31,5 @@ def convert_saved_model(
         with quiet():
             model = tf.saved_model.load(str(source))
     except (OSError, ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
-        raise ExportError(f"TensorFlow cannot load it as a SavedModel: {_first_line(error)}") from error
+        raise ExportError(f"TensorFlow cannot load it as a SavedModel: {first_line(error)}") from error
     return convert_tf_function(model, folder, options, on_progress)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -13,7 +13,7 @@ import onnx
 
 from fuseonnx.errors import ExportError
 from fuseonnx.frontends._quiet import quiet, quiet_native
-from fuseonnx.frontends.conversion import Conversion
+from fuseonnx.frontends.conversion import Conversion, first_line
 from fuseonnx.frontends.options import ExportOptions
 from fuseonnx.frontends.tensorflow.ports import settled, tensorflow, versions, write_dims
 from fuseonnx.frontends.tensorflow.write import finish
@@ -91,8 +91,7 @@ def _opened(file: Path, kernels: Any) -> Any:
                 f"its operator {foreign[1]} is none of TFLite's own and cannot run here; export the model "
                 "that the file was made from, or leave the operator out"
             ) from error
-        reason = str(error).strip().partition("\n")[0]
-        raise ExportError(f"TFLite cannot load it; is it truncated? {reason}") from error
+        raise ExportError(f"TFLite cannot load it; is it truncated? {first_line(error)}") from error
     return interpreter
 
 

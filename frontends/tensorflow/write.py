@@ -16,7 +16,7 @@ from fuseonnx.errors import ExportError, OptionError
 from fuseonnx.frontends._ports import name_ports
 from fuseonnx.frontends._quiet import quiet
 from fuseonnx.frontends.conversion import MAX_IR_VERSION
-from fuseonnx.frontends.tensorflow.freeze import frozen, inlined
+from fuseonnx.frontends.tensorflow.freeze import frozen, inlined, tensors_of
 from fuseonnx.frontends.tensorflow.mend import HANDLERS, constants_stay, mend, transposes_stay
 
 NEWEST_OPSET = 18
@@ -45,15 +45,12 @@ def write_onnx(
         ExportError: an operator has no counterpart in ONNX.
         OptionError: the opset is not one that tf2onnx writes, or the names do not fit.
     """
-    captured = {inner.name for _, inner in concrete.graph.captures}
-    inputs = [tensor.name for tensor in concrete.inputs if tensor.name not in captured]
-    outputs = [tensor.name for tensor in concrete.outputs]
     with quiet():
         graph_def, weights = frozen(concrete)
     return write_graph_def(
         graph_def,
         folder,
-        tensors=(inputs, outputs),
+        tensors=tensors_of(concrete),
         names=(input_names, output_names),
         opset=opset,
         weights=weights,
