@@ -123,6 +123,7 @@ class Result:
 
 def measure(framework: str, name: str, subject: Subject, threads: int, rounds: int) -> Result:
     """Export and optimize a subject, compare both files with the framework, and time the four variants."""
+    from fuseonnx.runtime.providers import Backend
     from fuseonnx.runtime.session import open_session
 
     with tempfile.TemporaryDirectory() as folder:
@@ -133,7 +134,9 @@ def measure(framework: str, name: str, subject: Subject, threads: int, rounds: i
         optimize_seconds = time.perf_counter() - start
         calls: dict[str, Call] = {"predict": subject.predict, "compiled": subject.compiled}
         for variant, path in (("onnx", exported), ("optimized", optimized)):
-            calls[variant] = _onnxruntime_call(open_session(path, optimized=True, threads=threads), subject)
+            calls[variant] = _onnxruntime_call(
+                open_session(path, Backend(threads=threads), optimized=True), subject
+            )
         answers = {variant: call() for variant, call in calls.items()}  # warms up as well
         seconds, passes = time_interleaved(calls, rounds)
     return Result(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fuseonnx.errors import BackendError
+from fuseonnx.runtime.providers import Backend
 from fuseonnx.runtime.session import Feeds, replay
 from fuseonnx.runtime.values import (
     MULTIPLE,
@@ -55,7 +56,7 @@ class Run:
 
 
 def measure_noise(
-    original: Path, runs: list[Run], rounding: Rounding, has_steps: bool, threads: int, notes: list[str]
+    original: Path, runs: list[Run], rounding: Rounding, has_steps: bool, backend: Backend, notes: list[str]
 ) -> None:
     """Fill in the noise of all runs: inputs moved by one ulp, then onnxruntime's optimizations.
 
@@ -65,8 +66,8 @@ def measure_noise(
         scale = max(largest(output.leaves) for output in outputs)
         for output in outputs:
             output.scale = scale
-    jittered = replay(original, [_jitter(known.feeds) for known in runs], threads=threads)
-    optimized = replay(original, [known.feeds for known in runs], optimized=True, threads=threads)
+    jittered = replay(original, [_jitter(known.feeds) for known in runs], backend)
+    optimized = replay(original, [known.feeds for known in runs], backend, optimized=True)
     try:
         for known, values in zip(runs, jittered, strict=True):
             for expected, value in zip(known.outputs, values, strict=True):

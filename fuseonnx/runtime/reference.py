@@ -15,6 +15,7 @@ import onnx
 from fuseonnx.errors import BackendError, OptionError
 from fuseonnx.runtime.inputs import make_inputs
 from fuseonnx.runtime.noise import Expected, Run, count_as_noise, measure_noise
+from fuseonnx.runtime.providers import Backend
 from fuseonnx.runtime.samples import load_samples
 from fuseonnx.runtime.session import Feeds, open_session, run
 from fuseonnx.runtime.sizes import InputSpec, input_specs
@@ -76,7 +77,7 @@ def build_reference(
     shapes: Mapping[str, Sequence[int]],
     samples: Path | None,
     seed: int,
-    threads: int,
+    backend: Backend,
     attempt: Attempt | None = None,
 ) -> Reference | str:
     """Run the original on samples and generated inputs and measure its noise.
@@ -90,9 +91,9 @@ def build_reference(
     try:
         specs = input_specs(graph_of, uses, shapes)
         given = load_samples(samples, specs) if samples else []
-        attempt = attempt or partial(run, open_session(original, threads=threads))
+        attempt = attempt or partial(run, open_session(original, backend))
         generated = _generate(graph_of, shapes, seed, attempt, notes)
-        session = open_session(original, threads=threads)
+        session = open_session(original, backend)
         runs, refused = _answer(session, given, generated, notes)
     except BackendError as error:
         return str(error)
@@ -106,7 +107,7 @@ def build_reference(
         return notes[-1]
     del session
     rounding = Rounding(uses.precision, sum(node.op_type != "Constant" for node in uses.nodes))
-    measure_noise(original, runs, rounding, uses.has_steps, threads, notes)
+    measure_noise(original, runs, rounding, uses.has_steps, backend, notes)
     notes += _single_sizes(specs, runs)
     return Reference(signature, runs, rounding, tuple(notes), tuple(refused))
 

@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from fuseonnx.errors import BackendError
+from fuseonnx.runtime.providers import CPU, Backend
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -37,11 +38,13 @@ def require_onnxruntime() -> None:
         raise BackendError("onnxruntime is not installed: pip install 'fuseonnx[cpu]'") from None
 
 
-def open_session(model: Path, *, optimized: bool = False, threads: int = 0) -> onnxruntime.InferenceSession:
-    """Open `model` on the CPU execution provider.
+def open_session(
+    model: Path, backend: Backend = CPU, *, optimized: bool = False
+) -> onnxruntime.InferenceSession:
+    """Open `model` where `backend` says.
 
-    `optimized=False` turns all of onnxruntime's graph optimizations off, `True` all on. `threads=0` leaves
-    the number of threads to onnxruntime. Raises BackendError when onnxruntime is missing or cannot load it.
+    `optimized=False` turns all of onnxruntime's graph optimizations off, `True` all on. Raises BackendError
+    when onnxruntime is missing or cannot load it.
     """
     require_onnxruntime()
     import onnxruntime as ort
@@ -50,9 +53,11 @@ def open_session(model: Path, *, optimized: bool = False, threads: int = 0) -> o
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
     options.log_severity_level = _FATAL
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = backend.threads
     try:
-        return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            str(model), options, providers=[(backend.provider.name, dict(backend.provider.options))]
+        )
     except Exception as error:  # onnxruntime's own classes share no base but Exception
         raise BackendError(f"{model}: onnxruntime cannot load it: {_first_line(error)}") from None
 
@@ -73,14 +78,14 @@ def run(session: onnxruntime.InferenceSession, feeds: Feeds) -> list[Any]:
 
 
 def replay(
-    model: Path, inputs: Iterable[Feeds], *, optimized: bool = False, threads: int = 0
+    model: Path, inputs: Iterable[Feeds], backend: Backend = CPU, *, optimized: bool = False
 ) -> Iterator[list[Any]]:
     """Yield the outputs for each of `inputs`, all run in order in one fresh session.
 
     A fresh session restarts the random generators of seeded operators, so that two replays of the same
     inputs agree. Raises BackendError as `open_session` and `run` do.
     """
-    session = open_session(model, optimized=optimized, threads=threads)
+    session = open_session(model, backend, optimized=optimized)
     for feeds in inputs:
         yield run(session, feeds)
 

@@ -17,6 +17,7 @@ import onnx
 from fuseonnx.errors import BackendError
 from fuseonnx.report import OutputDifference, Verification
 from fuseonnx.runtime.noise import Run
+from fuseonnx.runtime.providers import CPU, Backend
 from fuseonnx.runtime.reference import Attempt, Reference, Signature, answered_by, build_reference
 from fuseonnx.runtime.session import open_session, run
 from fuseonnx.runtime.values import MULTIPLE, Array, Difference, Rounding, is_float, judge, leaves, mismatch
@@ -36,7 +37,7 @@ class Verifier:
         shapes: Mapping[str, Sequence[int]] | None = None,
         samples: Path | None = None,
         seed: int = 0,
-        threads: int = 0,
+        backend: Backend = CPU,
         frameworks: Sequence[Attempt] = (),
     ) -> None:
         """Take the original's file and, as `graph_of`, its proto: the graph is read, weights may be external.
@@ -52,7 +53,7 @@ class Verifier:
         self._shapes = shapes or {}
         self._samples = samples
         self._seed = seed
-        self._threads = threads
+        self._backend = backend
 
     def compare(self, candidate: Path) -> Verification:
         """Run `candidate` on all inputs of the original and judge every output.
@@ -64,7 +65,7 @@ class Verifier:
         reference = self._reference
         if isinstance(reference, str):
             return Verification("skipped", reason=reference)
-        return _compare(reference, candidate, self._threads)
+        return _compare(reference, candidate, self._backend)
 
     def compare_with_framework(self, candidate: Path) -> Verification:
         """Run `candidate` on the same inputs and judge it by what the framework answers.
@@ -75,7 +76,7 @@ class Verifier:
         reference = self._framework_reference
         if isinstance(reference, str):
             return Verification("failed", reason=reference)
-        return _compare(reference, candidate, self._threads)
+        return _compare(reference, candidate, self._backend)
 
     @cached_property
     def _reference(self) -> Reference | str:
@@ -86,7 +87,7 @@ class Verifier:
             shapes=self._shapes,
             samples=self._samples,
             seed=self._seed,
-            threads=self._threads,
+            backend=self._backend,
             attempt=self._frameworks[0] if self._frameworks else None,
         )
 
@@ -99,12 +100,12 @@ class Verifier:
         return answered_by(reference, self._frameworks)
 
 
-def _compare(reference: Reference, candidate: Path, threads: int) -> Verification:
+def _compare(reference: Reference, candidate: Path, backend: Backend) -> Verification:
     """Judge a candidate with onnxruntime's optimizations off, then at its default level."""
     worst: dict[str, tuple[Difference, str]] = {}
     for level in ("", " at onnxruntime's default level"):
         try:
-            session = open_session(candidate, optimized=bool(level), threads=threads)
+            session = open_session(candidate, backend, optimized=bool(level))
         except BackendError as error:
             return Verification("failed", reason=f"{error}{level}", notes=reference.notes)
         if reason := reference.signature.difference(Signature.of(session)):

@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from fuseonnx.errors import BackendError
+from fuseonnx.runtime.providers import Backend
 from fuseonnx.runtime.session import open_session, replay, run
 
 Build = Callable[..., Path]
@@ -41,7 +42,7 @@ def test_optimized_chooses_the_level(build: Build) -> None:
 
 def test_threads_reach_the_session(build: Build) -> None:
     path = build([helper.make_node("Neg", ["x"], ["y"])], [value("x", [1])], [value("y", [1])])
-    assert open_session(path, threads=1).get_session_options().intra_op_num_threads == 1
+    assert open_session(path, Backend(threads=1)).get_session_options().intra_op_num_threads == 1
 
 
 @pytest.mark.parametrize(
