@@ -13,19 +13,23 @@ from typing import TYPE_CHECKING, Unpack
 
 import fuseonnx
 from fuseonnx.analysis.shapes import annotate
-from fuseonnx.attempt import Attempt, Recipe, about, cook, cook_verified
+from fuseonnx.attempt import Attempt, Recipe, about, cook_unverified, cook_verified, discarded_on_error
 from fuseonnx.clock import Clock
 from fuseonnx.core import pipeline
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass, Rule, Stage, Step
 from fuseonnx.errors import ModelSaveError, OptionError
-from fuseonnx.exporting import SWITCHED_OFF, describe_export, verifier_of
+from fuseonnx.exporting import describe_export, verifier_of
 from fuseonnx.frontends import ExportKeywords, ModelLike, OnnxModel, Source, default_output, opened
 from fuseonnx.frontends.graphsurgeon import as_graph_pass
 from fuseonnx.io.load import load
-from fuseonnx.passes import STAGES, all_steps
+from fuseonnx.passes import FORMS, STAGES, all_steps
 from fuseonnx.passes.fold_constants import RULE as FOLD_CONSTANTS
-from fuseonnx.report import Report, RolledBack, RuleUse, Verification
+from fuseonnx.report import Report, RuleUse
+from fuseonnx.runtime.provider_options import ProviderOptions
+from fuseonnx.runtime.providers import Provider, as_backend
+from fuseonnx.speed import Measured, measure_and_choose, not_measured
+from fuseonnx.targets import PROVIDERS, Target
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 
 
 _SWITCH_SECONDS = 0.0005
+_CONTRIB = "com.microsoft"
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,12 @@ def optimize(  # noqa: PLR0913
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     verify: bool = True,
+    measure: bool = True,
+    target: Target = "portable",
+    provider: str | Provider | ProviderOptions | None = None,
+    provider_options: Mapping[str, str] | None = None,
+    threads: int = 0,
+    allow_fallback: bool = False,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     fix_shapes: Mapping[str, Sequence[int]] | None = None,
     samples: str | Path | None = None,
@@ -78,6 +89,16 @@ def optimize(  # noqa: PLR0913
         only: names of the rules to run; by default all.
         skip: names of rules not to run.
         verify: compare the artifact with the original, and roll back what changes the answers.
+        measure: race the artifact against the original, and leave out what makes it slower. Not without
+            `verify`.
+        target: what the artifact is for: `portable` holds standard operators alone; for `cpu` and `cuda`,
+            which may hold some that only onnxruntime knows, and `tensorrt`, more rules are tried, and each
+            is kept if the artifact is measured to be faster with it.
+        provider: the execution provider on which to verify and measure: `cpu`, `cuda`, `tensorrt`, a name
+            of onnxruntime's own, or one with its options; by default that of the target.
+        provider_options: options of a provider that is given by name.
+        threads: threads inside an operator on the CPU; 0 is onnxruntime's own choice.
+        allow_fallback: accept that nodes run on the CPU that the provider does not take.
         input_shapes: input name to the shape to test with, for dynamic models.
         fix_shapes: input name to the shape that it has from now on.
         samples: an `.npz` file, or a folder of them, with real inputs to compare on as well.
@@ -95,23 +116,29 @@ def optimize(  # noqa: PLR0913
     """
     clock = Clock(on_progress)
     stages = _select(only, skip, extra_rules)
+    forms = _forms(target, only, skip, measure=verify and measure)
+    wanted = provider or PROVIDERS[target]
+    backend = as_backend(wanted, provider_options, threads=threads, allow_fallback=allow_fallback)
     with opened(model, export_options, clock) as source, _undisturbed():
         destination = _destination(source, output, in_place)
         recipe = Recipe(source.path, destination, stages, fix_shapes or {}, external_data)
-        if verify:
-            verifier = verifier_of(source, {**(input_shapes or {}), **recipe.fix_shapes}, samples)
-            exported = describe_export(source, verifier, clock)
-            attempt, verification, rolled_back = cook_verified(recipe, verifier, clock)
-            parity = verifier.compare_with_framework(attempt.draft.path) if exported else None
-        else:
-            exported, parity = describe_export(source, None, clock), None
-            attempt, rolled_back = cook(recipe, Journal(), clock), ()
-            verification = SWITCHED_OFF
-        attempt.draft.publish()
+        shapes = {**(input_shapes or {}), **recipe.fix_shapes}
+        verifier = verifier_of(source, shapes, samples, backend) if verify else None
+        exported = describe_export(source, verifier, clock)
+        made = cook_verified(recipe, verifier, clock) if verifier else cook_unverified(recipe, clock)
+        with discarded_on_error(made.attempt.draft):
+            _require_standard_operators(source, target, made.attempt)
+            measured = not_measured(made, "measuring was switched off")
+            if verifier and measure:
+                measured = measure_and_choose(recipe, forms, verifier, made, backend, clock)
+            made = measured.made
+            parity = verifier.compare_with_framework(made.path) if verifier and exported else None
+        made.attempt.draft.publish()
         clock.stop()
         path = destination if source.given or output is not None else None
-        report = _report(source, path, attempt, verification, rolled_back, clock)
-        return Result(source.restore(destination), path, replace(report, export=exported, parity=parity))
+        report = _report(source, path, measured, clock)
+        report = replace(report, export=exported, parity=parity, target=target)
+        return Result(source.restore(destination), path, report)
 
 
 def plan(model: ModelLike, *, only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[RuleUse, ...]:
@@ -140,6 +167,24 @@ def _select(only: Sequence[str], skip: Sequence[str], extra_rules: Sequence[Extr
     return tuple(stage for stage in (Stage("extra", extra), *chosen) if stage.steps)
 
 
+def _forms(target: Target, only: Sequence[str], skip: Sequence[str], *, measure: bool) -> tuple[Step, ...]:
+    if target not in FORMS:
+        raise OptionError(f"no target is called '{target}'; there are {', '.join(FORMS)}")
+    if FORMS[target] and not measure:
+        raise OptionError(f"target {target} chooses by measuring: leave out --no-measure and --no-verify")
+    return _wanted(FORMS[target], (set(only) or set(all_steps())) - set(skip))
+
+
+def _require_standard_operators(source: Source, target: Target, attempt: Attempt) -> None:
+    """Refuse what rules of the user's own put into an artifact that is to run anywhere."""
+    foreign = {name for name in attempt.after.ops.keys() - attempt.before.ops if name.startswith(_CONTRIB)}
+    if foreign and target in {"portable", "tensorrt"}:
+        raise OptionError(
+            f"{source.name}: an extra rule writes {', '.join(sorted(foreign))}, which only onnxruntime "
+            "knows; use target cpu or cuda"
+        )
+
+
 def _check_names(known: Container[str], extra: Sequence[str]) -> None:
     for name in extra:
         if name in known or extra.count(name) > 1:
@@ -164,14 +209,8 @@ def _destination(source: Source, output: str | Path | None, in_place: bool) -> P
     return source.path if in_place else default_output(source.given or source.path, ".opt.onnx")
 
 
-def _report(
-    source: Source,
-    path: Path | None,
-    attempt: Attempt,
-    verification: Verification,
-    rolled_back: tuple[RolledBack, ...],
-    clock: Clock,
-) -> Report:
+def _report(source: Source, path: Path | None, measured: Measured, clock: Clock) -> Report:
+    attempt = measured.made.attempt
     return Report(
         source=source.name,
         output=str(path) if path else None,
@@ -181,9 +220,12 @@ def _report(
         after=attempt.after,
         rules=attempt.journal.uses(),
         skipped_folds=attempt.journal.skipped_folds(FOLD_CONSTANTS.name),
-        rolled_back=rolled_back,
-        verification=verification,
+        rolled_back=measured.made.rolled_back,
+        verification=measured.made.verification,
         seconds=clock.seconds,
+        speed=measured.speed,
+        choices=measured.choices,
+        undone=measured.undone,
     )
 
 

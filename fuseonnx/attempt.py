@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fuseonnx
@@ -14,15 +14,18 @@ from fuseonnx.analysis.shapes import annotate
 from fuseonnx.analysis.stats import graph_stats
 from fuseonnx.core import pipeline
 from fuseonnx.core.journal import Application, Journal
-from fuseonnx.core.rule import Stage
+from fuseonnx.core.rule import Stage, Step
 from fuseonnx.errors import RewriteError
 from fuseonnx.io.freeze import freeze
 from fuseonnx.io.load import Loaded, load
 from fuseonnx.io.save import Draft, write_draft
-from fuseonnx.report import GraphStats, RolledBack, Verification
+from fuseonnx.report import SWITCHED_OFF, GraphStats, RolledBack, Verification
 from fuseonnx.runtime.verify import Verifier
 
 _MAX_ROLLBACKS_PER_RULE = 3
+
+
+OnProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,17 @@ class Recipe:
     stages: Sequence[Stage]
     fix_shapes: Mapping[str, Sequence[int]]
     external_data: bool
+    forms: Sequence[Step] = ()
+    """Rules that run when the stages are at rest, with the stage `simplify` alone: others may undo them."""
+
+    def without(self, rules: Container[str]) -> Recipe:
+        """Return the recipe in which these rules do not run."""
+        stages = tuple(Stage(each.name, _others(each.steps, rules)) for each in self.stages)
+        return replace(self, stages=stages, forms=_others(self.forms, rules))
+
+
+def _others(steps: Sequence[Step], rules: Container[str]) -> tuple[Step, ...]:
+    return tuple(step for step in steps if step.name not in rules)
 
 
 @dataclass(frozen=True)
@@ -46,10 +60,32 @@ class Attempt:
     before: GraphStats
     after: GraphStats
 
+    @property
+    def sites(self) -> Counter[str]:
+        """Rule to the number of places that it rewrote, in the order in which the rules first fired."""
+        return Counter(application.rule for application in self.journal.applied)
 
-def cook(
-    recipe: Recipe, journal: Journal, on_progress: Callable[[str], None] = lambda _stage: None
-) -> Attempt:
+
+@dataclass(frozen=True)
+class Verified:
+    """An attempt that gives the original's answers, or whose verification was skipped."""
+
+    attempt: Attempt
+    verification: Verification
+    rolled_back: tuple[RolledBack, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The draft's model file."""
+        return self.attempt.draft.path
+
+    def replaced_by(self, other: Verified) -> Verified:
+        """Return `other`, whose files take the place of this draft's."""
+        other.attempt.draft.publish()
+        return replace(other, attempt=replace(other.attempt, draft=self.attempt.draft))
+
+
+def cook(recipe: Recipe, journal: Journal, on_progress: OnProgress = lambda _stage: None) -> Attempt:
     """Load the source, rewrite it as far as `journal` admits, and write a draft.
 
     Raises:
@@ -61,6 +97,10 @@ def cook(
     loaded = freeze(loaded, recipe.fix_shapes)
     with about(recipe.source):
         pipeline.run(loaded.model, recipe.stages, journal, analyse=annotate, on_stage=on_progress)
+        if recipe.forms:
+            tidy = (stage for stage in recipe.stages if stage.name == "simplify")
+            forms = (Stage("forms", tuple(recipe.forms)), *tidy)
+            pipeline.run(loaded.model, forms, journal, analyse=annotate, on_stage=on_progress)
     _sign(loaded, journal)
     on_progress("save")
     draft = write_draft(
@@ -79,9 +119,14 @@ def about(source: Path) -> Iterator[None]:
         raise RewriteError(f"{source}: {error}") from error
 
 
+def cook_unverified(recipe: Recipe, on_progress: OnProgress) -> Verified:
+    """Cook without comparing."""
+    return Verified(cook(recipe, Journal(), on_progress), SWITCHED_OFF)
+
+
 def cook_verified(
-    recipe: Recipe, verifier: Verifier, on_progress: Callable[[str], None] = lambda _stage: None
-) -> tuple[Attempt, Verification, tuple[RolledBack, ...]]:
+    recipe: Recipe, verifier: Verifier, on_progress: OnProgress = lambda _stage: None
+) -> Verified:
     """Cook, compare with the original, and roll back by name each rewrite that changes the answers.
 
     Raises:
@@ -91,18 +136,26 @@ def cook_verified(
     while True:
         attempt = cook(recipe, _journal_without(rolled_back), on_progress)
         on_progress("verify")
-        verification = _judged(attempt, verifier)
+        verification = judged(attempt, verifier)
         if verification.status != "failed":
-            return attempt, verification, tuple(rolled_back)
+            return Verified(attempt, verification, tuple(rolled_back))
         attempt.draft.discard()
         on_progress("find the wrong rewrite")
         guilty = _guilty(recipe, verifier, rolled_back, attempt.journal.applied)
         if guilty is None:
             raise RewriteError(
-                f"{recipe.source}: the answers differ even without any rewrite ({verification.reason}); "
+                f"{recipe.source}: verification fails even without any rewrite ({verification.reason}); "
                 "give real data with --inputs, or use --no-verify"
             )
         rolled_back.append(RolledBack(guilty.rule, guilty.at, verification.reason))
+
+
+def cook_inside(best: Verified, recipe: Recipe) -> Attempt:
+    """Cook another recipe, with its draft inside that of the best artifact so far.
+
+    What was rolled back for the best stays out.
+    """
+    return cook(replace(recipe, destination=best.path), _journal_without(best.rolled_back))
 
 
 def _journal_without(rolled_back: Sequence[RolledBack], limit: int | None = None) -> Journal:
@@ -126,17 +179,25 @@ def _guilty(
     while fails - passes > 1:
         limit = (passes + fails) // 2
         attempt = cook(recipe, _journal_without(rolled_back, limit))
-        failed = _judged(attempt, verifier).status == "failed"
+        failed = judged(attempt, verifier).status == "failed"
         attempt.draft.discard()
         passes, fails = (passes, limit) if failed else (limit, fails)
     return applied[fails - 1] if fails else None
 
 
-def _judged(attempt: Attempt, verifier: Verifier) -> Verification:
-    try:
+def judged(attempt: Attempt, verifier: Verifier) -> Verification:
+    """Compare a draft with the original; on an error, no draft is left."""
+    with discarded_on_error(attempt.draft):
         return verifier.compare(attempt.draft.path)
+
+
+@contextlib.contextmanager
+def discarded_on_error(draft: Draft) -> Iterator[None]:
+    """Leave no files of a draft behind when something goes wrong."""
+    try:
+        yield
     except BaseException:
-        attempt.draft.discard()
+        draft.discard()
         raise
 
 

@@ -20,15 +20,15 @@ from fuseonnx.frontends import Answers, Conversion, ExportKeywords, ModelLike, S
 from fuseonnx.io.load import load, read_weightless
 from fuseonnx.io.save import write_draft
 from fuseonnx.passes import keep_pad_before_max_pool
-from fuseonnx.report import Export, Verification
+from fuseonnx.report import SWITCHED_OFF, Export, Verification
+from fuseonnx.runtime.probe import require_provider
+from fuseonnx.runtime.providers import CPU, Backend
 from fuseonnx.runtime.reference import Attempt
-from fuseonnx.runtime.session import Feeds, require_onnxruntime
+from fuseonnx.runtime.session import Feeds
 from fuseonnx.runtime.verify import Verifier
 
 _FOR_ONNXRUNTIME = Stage("export", (keep_pad_before_max_pool.RULE,))
 """What keeps onnxruntime's default level from changing the answers of a plain export."""
-
-SWITCHED_OFF = Verification("skipped", reason="verification was switched off")
 
 
 @dataclass(frozen=True)
@@ -91,18 +91,24 @@ def export(
         return Exported(destination, replace(report, output=str(destination), seconds=clock.seconds))
 
 
-def verifier_of(source: Source, shapes: Mapping[str, Sequence[int]], samples: str | Path | None) -> Verifier:
-    """Return what compares models with `source`, and with the framework that it comes from.
+def verifier_of(
+    source: Source,
+    shapes: Mapping[str, Sequence[int]],
+    samples: str | Path | None,
+    backend: Backend = CPU,
+) -> Verifier:
+    """Return what compares models on `backend` with `source`, and with the framework that it comes from.
 
     Raises:
-        BackendError: onnxruntime is not installed.
+        BackendError: onnxruntime is not installed, or does not have the provider.
     """
-    require_onnxruntime()
+    require_provider(backend)
     return Verifier(
         source.path,
         graph_of=read_weightless(source.path),
         shapes=shapes,
         samples=Path(samples) if samples else None,
+        backend=backend,
         frameworks=_attempts(source.conversion) if source.conversion else (),
     )
 

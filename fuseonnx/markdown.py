@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from fuseonnx.report import Export, Report, Verification
+from fuseonnx.report import Export, Report, Speed, Timing, Verification
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
+_TIMES = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ def summary(report: Report) -> str:
     if report.rolled_back:
         rules = ", ".join(sorted({undone.rule for undone in report.rolled_back}))
         parts.append(f"ROLLED BACK {len(report.rolled_back)} ({rules})")
+    if report.speed:
+        parts.append(_speed_in_short(report.speed))
+    if report.undone:
+        parts.append(f"left out as slower: {', '.join(undone.rule for undone in report.undone)}")
     parts.append(f"{sum(report.seconds.values()):.1f} s")
     return ", ".join(parts)
 
@@ -80,6 +85,7 @@ def sections(report: Report, *, explain: bool = False) -> Iterator[Section]:
     yield _verification("Verification", report.verification)
     if report.export and report.parity:
         yield _verification(f"Against {report.export.framework}", report.parity)
+    yield from _speed(report)
     yield _time(report.seconds)
 
 
@@ -197,6 +203,75 @@ def _verdict(verification: Verification) -> str:
     if verification.status == "passed":
         return f"verified on {verification.runs} runs"
     return f"NOT VERIFIED{reason}" if verification.status == "skipped" else f"WRONG ANSWERS{reason}"
+
+
+def _speed(report: Report) -> Iterator[Section]:
+    if report.speed:
+        columns = ("inputs", "original", "artifact", "ratio", "95 % interval", "rounds")
+        rows = tuple((each.inputs, *_cells(each)) for each in report.speed.timings)
+        notes = (_place(report.speed),) if rows else ()
+        yield Section(f"Speed: {_speed_verdict(report.speed)}", columns, rows, "lrrrrr", notes)
+    if report.choices:
+        yield _choices(report)
+    if report.undone:
+        rows = tuple((each.rule, str(each.sites), f"{each.ratio:.2f}") for each in report.undone)
+        yield Section(
+            "Left out: the artifact was slower with these rules",
+            ("rule", "places", "ratio with them"),
+            rows,
+            "lrr",
+        )
+
+
+def _choices(report: Report) -> Section:
+    rows: list[tuple[str, ...]] = []
+    for choice in report.choices:
+        reason = f": {choice.reason}" if choice.reason else ""
+        kept = "kept" if choice.kept else f"dropped{reason}"
+        start = (choice.rule, str(choice.sites), kept)
+        rows += [(*start, each.inputs, *_cells(each)[2:4]) for each in choice.timings] or [
+            (*start, *[""] * 3)
+        ]
+    columns = ("form", "places", "", "inputs", "ratio", "95 % interval")
+    return Section(f"Tried for target {report.target}", columns, tuple(rows), "lrllrr")
+
+
+def _cells(timing: Timing) -> tuple[str, ...]:
+    return (
+        _human_seconds(timing.original),
+        _human_seconds(timing.artifact),
+        f"{timing.ratio:.2f}",
+        _interval(timing),
+        str(timing.rounds),
+    )
+
+
+def _interval(timing: Timing) -> str:
+    return f"{timing.low:.2f} to {timing.high:.2f}"
+
+
+def _speed_verdict(speed: Speed) -> str:
+    if not speed.timings:
+        return f"{speed.verdict}: {speed.reason}"
+    each = speed.timings[-1]
+    return f"{each.ratio:.2f} ({_interval(each)}) of the original's latency: {speed.verdict}"
+
+
+def _speed_in_short(speed: Speed) -> str:
+    if not speed.timings:
+        return f"speed {speed.verdict}: {speed.reason}"
+    return f"{speed.timings[-1].ratio:.2f} of the latency ({speed.verdict})"
+
+
+def _place(speed: Speed) -> str:
+    threads = f"{speed.threads} thread(s)" if speed.threads else "onnxruntime's own number of threads"
+    return f"on {speed.provider}, {threads}; {speed.timings[-1].nodes}"
+
+
+def _human_seconds(seconds: float) -> str:
+    """Return a duration with the unit that leaves at least one digit before the point."""
+    unit, size = next((each for each in _TIMES if seconds >= each[1]), _TIMES[-1])
+    return f"{seconds / size:.3g} {unit}"
 
 
 def _markdown_table(section: Section) -> Iterator[str]:

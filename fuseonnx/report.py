@@ -58,6 +58,10 @@ class OutputDifference:
     allowed, or exceeds it most; `relative` is that difference divided by the largest magnitude of the
     original's output, `noise_floor` how far the original itself moves there under valid re-evaluations,
     and `allowed` the difference up to which it passes. `dtype` is onnxruntime's name: `tensor(float)`…
+
+    `multiple` is `max_abs` over `noise_floor`, `ulp` is `max_abs` in units in the last place; `max_ulp`,
+    `mean_ulp`, `cosine` and `snr_db` (decibels) are over all elements, of the worst run, and like `ulp` None
+    for what is not floating point; see `fuseonnx.runtime.metrics`. `run` is the run with `max_abs`.
     """
 
     name: str
@@ -69,6 +73,13 @@ class OutputDifference:
     allowed: float
     passed: bool
     reason: str = ""
+    run: str = ""
+    multiple: float = 0.0
+    ulp: float | None = None
+    max_ulp: float | None = None
+    mean_ulp: float | None = None
+    cosine: float | None = None
+    snr_db: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,67 @@ class Verification:
     """Why it failed or was skipped."""
     notes: tuple[str, ...] = ()
     """What the reader should know: random ops excluded, inputs of invalid range discarded, and the like."""
+
+
+SWITCHED_OFF = Verification("skipped", reason="verification was switched off")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One model against another on one set of inputs, in one interleaved race at onnxruntime's default level.
+
+    `original` and `artifact` are the median seconds of one run; `ratio` is the median of the rounds'
+    artifact / original (below 1 is faster), `low` to `high` its 95 % confidence interval.
+    """
+
+    inputs: str
+    original: float
+    artifact: float
+    ratio: float
+    low: float
+    high: float
+    rounds: int
+    nodes: str = ""
+    """How many of the artifact's nodes ran on which execution provider."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast the artifact is, compared with its original."""
+
+    verdict: Literal["faster", "slower", "no difference", "not measured"]
+    timings: tuple[Timing, ...] = ()
+    """The largest inputs last."""
+    provider: str = ""
+    """The execution provider that was asked for."""
+    threads: int = 0
+    """Threads inside an operator; 0 is onnxruntime's own choice."""
+    reason: str = ""
+    """Why nothing was measured."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Another form of the same computation, kept only if the artifact was measured to be faster with it."""
+
+    rule: str
+    sites: int
+    """How many places it rewrote."""
+    kept: bool
+    timings: tuple[Timing, ...] = ()
+    """The artifact with it against the best without it."""
+    reason: str = ""
+    """Why it was not measured: it changes the answers, or onnxruntime cannot load it."""
+
+
+@dataclass(frozen=True)
+class Undone:
+    """A rule left out because the artifact was slower with it."""
+
+    rule: str
+    sites: int
+    ratio: float
+    """Latency of the artifact with all its rules, over that of the original."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +207,12 @@ class Report(_Document):
     """How the model became ONNX, if it was not."""
     parity: Verification | None = None
     """The artifact against the framework, if the model came from one."""
+    target: str = "portable"
+    speed: Speed | None = None
+    choices: tuple[Choice, ...] = ()
+    """Forms that were tried for the target."""
+    undone: tuple[Undone, ...] = ()
+    """Rules left out so that the artifact is not slower than the original."""
 
     def to_markdown(self) -> str:
         """Return the report as Markdown, with the tables that the command line prints."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from fuseonnx.core.rule import Stage, Step
 from fuseonnx.passes import (
     deduplicate_initializers,
@@ -35,6 +37,7 @@ from fuseonnx.passes import (
     eliminate_unit_transpose,
     eliminate_unused_outputs,
     eliminate_zero_bias,
+    factor_gated_sum,
     fold_affine_into_conv,
     fold_affine_into_conv_transpose,
     fold_affine_into_gemm,
@@ -123,14 +126,17 @@ from fuseonnx.passes import (
     merge_transposes,
     merge_unsqueeze_into_reduce,
     merge_wheres,
+    pad_channels,
     remove_dead_nodes,
     remove_unused_initializers,
     sink_heads_below_rotary_embedding,
     sink_transposes,
+    spell_rms_normalization,
     swap_negated_if,
     swap_transposed_product,
     unroll_loops,
 )
+from fuseonnx.targets import Target
 
 STAGES: tuple[Stage, ...] = (
     Stage(
@@ -215,6 +221,7 @@ STAGES: tuple[Stage, ...] = (
             hoist_gelu_half.RULE,
             fuse_mish.RULE,
             fuse_softsign.RULE,
+            factor_gated_sum.RULE,
             fuse_leaky_relu.RULE,
             fuse_relu.RULE,
             fuse_softmax.RULE,
@@ -222,6 +229,7 @@ STAGES: tuple[Stage, ...] = (
             fuse_layer_normalization.RULE,
             fuse_instance_normalization.RULE,
             fuse_rms_normalization.RULE,
+            spell_rms_normalization.RULE,
             merge_casts_into_normalization.RULE,
             fold_affine_into_normalization.RULE,
             merge_reshape_into_reduce.RULE,
@@ -286,12 +294,26 @@ STAGES: tuple[Stage, ...] = (
             fold_sum_into_gemm.RULE,
             fuse_transposed_matmul.RULE,
             fuse_pooled_conv.RULE,
+            pad_channels.RULE,
             keep_pad_before_max_pool.RULE,
         ),
     ),
 )
 
 
+FORMS: dict[Target, tuple[Step, ...]] = {
+    "portable": (),
+    "cpu": (),
+    "cuda": (),
+    "tensorrt": (),
+}
+"""Target to the rules that may or may not make a model faster there: each is kept if it is measured to.
+
+For `cpu` and `cuda` they may write operators that only onnxruntime knows.
+"""
+
+
 def all_steps() -> dict[str, Step]:
     """Return every rewrite by its name, in the order in which they run."""
-    return {step.name: step for stage in STAGES for step in stage.steps}
+    steps = [step for stage in STAGES for step in stage.steps]
+    return {step.name: step for step in chain(steps, *FORMS.values())}

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fuseonnx import api, speed
+
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unmeasured() -> Iterator[None]:
+    """Keep `optimize` from racing its artifacts: half a second each, and a noisy machine has its say."""
+
+    def unmeasured(_recipe: Any, _forms: Any, _verifier: Any, made: Any, *_: Any) -> speed.Measured:
+        return speed.not_measured(made, "this is a test")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "measure_and_choose", unmeasured)
+        yield
+
+
+@pytest.fixture
+def measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `optimize` race its artifacts in this test, as it does by default."""
+    monkeypatch.setattr(api, "measure_and_choose", speed.measure_and_choose)
 
 
 @pytest.fixture(scope="session")

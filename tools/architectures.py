@@ -1,4 +1,4 @@
-"""Make the models whose nodes tools/bench_nodes.py counts: real architectures, random weights.
+"""Make the models that tools/bench_nodes.py and bench_latency.py measure: real architectures, random weights.
 
     python -m tools.architectures                     # all of them
     python -m tools.architectures levit128 mobilenet  # some
@@ -28,8 +28,17 @@ CACHE = Path(__file__).resolve().parents[1] / ".cache" / "nodes"
 KERAS_OPSET = 18
 TORCHSCRIPT_OPSET = 17
 DYNAMO_OPSET = 18
-REPVGG_A2_BLOCKS = ((64, 1), (96, 2), (192, 4), (384, 14), (1408, 1))
-"""Channels and number of blocks of each stage; the first block of each halves the image."""
+KERAS = {
+    "mobilenet": "MobileNet",
+    "mobilenet_v2": "MobileNetV2",
+    "mobilenet_v3_small": "MobileNetV3Small",
+    "efficientnet_b0": "EfficientNetB0",
+    "densenet121": "DenseNet121",
+    "nasnet_mobile": "NASNetMobile",
+    "resnet50": "ResNet50",
+}
+"""Name of a model to its constructor in keras.applications."""
+IMAGES = (2, 3, 224, 224)
 
 
 def make_keras(constructor: str, path: Path) -> None:
@@ -38,6 +47,8 @@ def make_keras(constructor: str, path: Path) -> None:
     import keras
     import tensorflow as tf
     import tf2onnx
+
+    from tools.zoo_keras import image_shape
 
     keras.utils.set_random_seed(0)
     model = getattr(keras.applications, constructor)(weights=None)
@@ -48,21 +59,29 @@ def make_keras(constructor: str, path: Path) -> None:
             weight.assign(rng.uniform(0.5, 1.5, shape))
         elif len(shape) == 1:
             weight.assign(rng.normal(0, 0.1, shape))
-    signature = (tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32, name="image"),)
+    signature = (tf.TensorSpec((None, *image_shape(model)), tf.float32, name="image"),)
     function = tf.function(lambda image: model(image, training=False))
     tf2onnx.convert.from_function(
         function, input_signature=signature, opset=KERAS_OPSET, output_path=str(path)
     )
 
 
-def make_swin_t(path: Path) -> None:
+def _transformers() -> Any:
+    """Return `transformers`, whose configurations take more arguments than they declare."""
+    import transformers
+
+    return transformers
+
+
+def make_swin_t(path: Path, *, dynamo: bool = False) -> None:
     """Swin-T: `pixel_values` float32 [batch, 3, 224, 224] to `pooler_output` [batch, 768]."""
     import torch
-    from transformers import SwinConfig, SwinModel
 
+    hf = _transformers()
     torch.manual_seed(0)
-    images = torch.randn(2, 3, 224, 224)
-    _torchscript(SwinModel(SwinConfig()), path, {"pixel_values": images}, "pooler_output", {0: "batch"})
+    export, attention = (_dynamo, "eager") if dynamo else (_torchscript, "sdpa")  # dynamo stops at sdpa
+    model = hf.SwinModel(hf.SwinConfig(attn_implementation=attention))
+    export(model, path, {"pixel_values": torch.randn(IMAGES)}, "pooler_output", {0: "batch"})
 
 
 def make_bert(path: Path) -> None:
@@ -117,44 +136,67 @@ def make_whisper_encoder(path: Path) -> None:
 def make_levit128(path: Path) -> None:
     """LeViT-128: `pixel_values` float32 [batch, 3, 224, 224] to `logits` [batch, 1000]."""
     import torch
-    from transformers import LevitConfig, LevitForImageClassification
 
+    hf = _transformers()
     torch.manual_seed(0)
-    model = LevitForImageClassification(LevitConfig(num_labels=1000))
-    _dynamo(model, path, {"pixel_values": torch.randn(2, 3, 224, 224)}, "logits", {0: "batch"})
+    model = hf.LevitForImageClassification(hf.LevitConfig(num_labels=1000))
+    _dynamo(model, path, {"pixel_values": torch.randn(IMAGES)}, "logits", {0: "batch"})
 
 
-def make_repvgg_a2(path: Path) -> None:
-    """RepVGG-A2 in training form (Ding et al. 2021, arXiv:2101.03697): [batch, 3, 224, 224] to `logits`."""
+def make_llama(path: Path) -> None:
+    """Llama of 6 layers with grouped queries: `input_ids` int64 [batch, sequence] to `logits`."""
     import torch
-    from torch import nn
-
-    class Block(nn.Module):
-        """Relu of a 3×3 Conv + a 1×1 Conv + the input where its shape fits, each normalised."""
-
-        def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-            super().__init__()
-            self.large = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
-            )
-            self.small = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, 0, bias=False), nn.BatchNorm2d(outputs)
-            )
-            self.same = nn.BatchNorm2d(inputs) if inputs == outputs and stride == 1 else None
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y = self.large(x) + self.small(x)
-            return torch.relu(y if self.same is None else y + self.same(x))
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    blocks: list[nn.Module] = []
-    channels = 3
-    for width, count in REPVGG_A2_BLOCKS:
-        for index in range(count):
-            blocks.append(Block(channels, width, 2 if index == 0 else 1))
-            channels = width
-    model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 1000))
-    _torchscript(model, path, {"pixel_values": torch.randn(2, 3, 224, 224)}, "", {0: "batch"})
+    config = LlamaConfig(
+        vocab_size=512,
+        hidden_size=128,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=320,
+        use_cache=False,
+    )
+    inputs = {"input_ids": torch.randint(0, 512, (2, 16))}
+    _dynamo(LlamaForCausalLM(config), path, inputs, "logits", {0: "batch", 1: "sequence"})
+
+
+def make_convnext_t(path: Path) -> None:
+    """ConvNeXt-T: `pixel_values` float32 [batch, 3, 224, 224] to `logits` [batch, 1000]."""
+    import torch
+
+    hf = _transformers()
+    torch.manual_seed(0)
+    model = hf.ConvNextForImageClassification(hf.ConvNextConfig(num_labels=1000))
+    _dynamo(model, path, {"pixel_values": torch.randn(IMAGES)}, "logits", {0: "batch"})
+
+
+def make_vit_s(path: Path) -> None:
+    """ViT-S with patches of 16: `pixel_values` float32 [batch, 3, 224, 224] to `logits` [batch, 1000]."""
+    import torch
+
+    hf = _transformers()
+    torch.manual_seed(0)
+    config = hf.ViTConfig(hidden_size=384, num_attention_heads=6, intermediate_size=1536, num_labels=1000)
+    _dynamo(
+        hf.ViTForImageClassification(config),
+        path,
+        {"pixel_values": torch.randn(IMAGES)},
+        "logits",
+        {0: "batch"},
+    )
+
+
+def make_module(constructor: str, path: Path) -> None:
+    """A network of tools/architectures_modules.py: float32 [batch, 3, 224, 224] to `logits` [batch, 1000]."""
+    import torch
+
+    from tools import architectures_modules
+
+    torch.manual_seed(0)
+    model = getattr(architectures_modules, constructor)()
+    _torchscript(model, path, {"pixel_values": torch.randn(IMAGES)}, "", {0: "batch"})
 
 
 def _torchscript(
@@ -220,17 +262,19 @@ def _one_output(model: torch.nn.Module, names: list[str], output: str) -> torch.
 
 
 MAKERS: dict[str, Callable[[Path], None]] = {
-    "mobilenet": partial(make_keras, "MobileNet"),
-    "mobilenet_v2": partial(make_keras, "MobileNetV2"),
-    "efficientnet_b0": partial(make_keras, "EfficientNetB0"),
-    "densenet121": partial(make_keras, "DenseNet121"),
-    "nasnet_mobile": partial(make_keras, "NASNetMobile"),
+    **{name: partial(make_keras, constructor) for name, constructor in KERAS.items()},
     "swin_t": make_swin_t,
+    "swin_t_dynamo": partial(make_swin_t, dynamo=True),
+    "vit_s": make_vit_s,
+    "convnext_t": make_convnext_t,
     "bert_6": make_bert,
     "gpt2_6": make_gpt2,
+    "llama_6": make_llama,
     "whisper_encoder_4": make_whisper_encoder,
     "levit128": make_levit128,
-    "repvgg_a2": make_repvgg_a2,
+    "repvgg_a2": partial(make_module, "repvgg_a2"),
+    "mobileone_s1": partial(make_module, "mobileone_s1"),
+    "shufflenet_v2": partial(make_module, "shufflenet_v2"),
 }
 
 
@@ -240,4 +284,4 @@ def model_path(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    make_named(MAKERS, CACHE, "Make the models that tools/bench_nodes.py counts.")
+    make_named(MAKERS, CACHE, "Make real architectures with random weights.")

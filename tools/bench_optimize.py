@@ -1,7 +1,7 @@
 """Measure what optimizing costs, in seconds and in memory, and print it as Markdown beside the targets.
 
-    python tools/bench_optimize.py            # fuseonnx and a plain copy of the file
-    python tools/bench_optimize.py --peers    # and every other optimizer that is installed
+    python -m tools.bench_optimize            # fuseonnx and a plain copy of the file
+    python -m tools.bench_optimize --peers    # and every other optimizer that is installed
 
 Every measurement is a fresh process: seconds are those of the call alone, imports excluded; peak memory is
 the whole process's (ru_maxrss). What is compared runs interleaved, `--rounds` times: the median seconds
@@ -22,9 +22,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+
+from tools.peers import OPTIMIZERS, Action, Tool, onnxruntime_offline
 
 # Nothing heavy is imported here: a child's ru_maxrss starts at the memory of the process that spawned it.
 
@@ -44,8 +47,6 @@ PACKAGES = (
     "onnxscript",
 )
 RESULT = "seconds of the call: "
-
-Action = Callable[[], object]
 
 
 def _fuseonnx(model: str, output: str) -> Action:
@@ -67,50 +68,8 @@ def _copy_to_disk(model: str, output: str) -> Action:
     return action
 
 
-def _onnxruntime(model: str, output: str) -> Action:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = output
-    return lambda: onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def _onnxsim(model: str, output: str) -> Action:
-    import onnx
-    import onnxsim
-
-    return lambda: onnx.save(onnxsim.simplify(onnx.load(model))[0], output)
-
-
-def _onnxslim(model: str, output: str) -> Action:
-    import onnxslim
-
-    return lambda: onnxslim.slim(model, output)
-
-
-def _onnxoptimizer(model: str, output: str) -> Action:
-    import onnx
-    import onnxoptimizer
-
-    return lambda: onnx.save(onnxoptimizer.optimize(onnx.load(model)), output)
-
-
-def _onnxscript(model: str, output: str) -> Action:
-    import onnx
-    from onnxscript import optimizer
-
-    return lambda: onnx.save(optimizer.optimize(onnx.load(model)), output)
-
-
-OURS = {"fuseonnx": _fuseonnx, "copy": _copy, "copy and fsync": _copy_to_disk}
-PEERS = {
-    "onnxruntime": _onnxruntime,
-    "onnxsim": _onnxsim,
-    "onnxslim": _onnxslim,
-    "onnxoptimizer": _onnxoptimizer,
-    "onnxscript": _onnxscript,
-}
+OURS: dict[str, Tool] = {"fuseonnx": _fuseonnx, "copy": _copy, "copy and fsync": _copy_to_disk}
+PEERS: dict[str, Tool] = {"onnxruntime": partial(onnxruntime_offline, "ORT_ENABLE_BASIC"), **OPTIMIZERS}
 
 
 class Run(NamedTuple):
@@ -153,7 +112,7 @@ def measure(tool: str, model: str, timeout: float) -> Run:
     os.sync()  # nobody pays for writing back what the run before left
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         output = Path(folder) / f"{model}.onnx"
-        command = [__file__, "--child", tool, str(CACHE / output.name), str(output)]
+        command = ["-m", "tools.bench_optimize", "--child", tool, str(CACHE / output.name), str(output)]
         try:
             printed, peak_mb = run_child(command, timeout)
         except RuntimeError as error:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fuseonnx.cli.console import INTERRUPTED, describe
 from fuseonnx.cli.jobs import Job
 from fuseonnx.report import Report
+from fuseonnx.targets import Target
+
+if TYPE_CHECKING:
+    from fuseonnx.runtime.providers import Backend
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -26,6 +32,9 @@ class Settings:
     only: tuple[str, ...]
     skip: tuple[str, ...]
     verify: bool
+    measure: bool
+    target: Target
+    backend: Backend
     input_shapes: Shapes
     fix_shapes: Shapes
     samples: str | None
@@ -51,8 +60,8 @@ def optimize_one(job: Job, settings: Settings, on_progress: Callable[[str], None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         output = None if settings.in_place else job.output
-        keywords = {**vars(settings), **settings.export}
-        del keywords["export"]
+        keywords = {**vars(settings), **settings.export, **vars(settings.backend)}
+        del keywords["export"], keywords["backend"]
         result = optimize(job.source, output, on_progress=on_progress, **keywords)
     return result.report
 
@@ -62,8 +71,8 @@ def optimize_all(jobs: Sequence[Job], settings: Settings, processes: int) -> Ite
 
     A crash (of a native library, or for want of memory) takes down only the process of its own model.
     """
-    with ThreadPoolExecutor(processes) as lanes:
-        pending = [lanes.submit(_isolated, job, settings) for job in jobs]
+    with tempfile.NamedTemporaryFile(prefix="fuseonnx-") as lock, ThreadPoolExecutor(processes) as lanes:
+        pending = [lanes.submit(_isolated, job, settings, Path(lock.name)) for job in jobs]
         try:
             for future in pending:
                 yield future.result()
@@ -74,9 +83,9 @@ def optimize_all(jobs: Sequence[Job], settings: Settings, processes: int) -> Ite
             raise
 
 
-def _isolated(job: Job, settings: Settings) -> Outcome:
+def _isolated(job: Job, settings: Settings, lock_file: Path) -> Outcome:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_obey_parent) as process:
+    with ProcessPoolExecutor(1, context, initializer=_begin, initargs=(lock_file,)) as process:
         try:
             return process.submit(_guarded, job, settings).result()
         except BrokenProcessPool:
@@ -92,7 +101,10 @@ def _guarded(job: Job, settings: Settings) -> Outcome:
         return Outcome(job, error=message if message.startswith(source) else f"{source}: {message}")
 
 
-def _obey_parent() -> None:
-    """Leave Ctrl-C to the parent, and clean up when it ends this process."""
+def _begin(lock_file: Path) -> None:
+    """Leave Ctrl-C to the parent, clean up when it ends this process, and measure when no sibling does."""
+    from fuseonnx import speed
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
+    speed.lock_file = lock_file

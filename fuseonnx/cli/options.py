@@ -20,6 +20,28 @@ ExternalDataOption = Annotated[
     bool, typer.Option("--external-data", help="Put the weights into a file of their own.")
 ]
 
+ProviderOption = Annotated[
+    str,
+    typer.Option(
+        metavar="cpu|cuda|tensorrt|NAME", help="Execution provider; NAME is one of onnxruntime's own."
+    ),
+]
+ProviderOptionOption = Annotated[
+    list[str],
+    typer.Option(
+        "--provider-option",
+        metavar="KEY=VALUE|@FILE",
+        help="Option of the provider, or a file with one a line. Repeatable.",
+    ),
+]
+ThreadsOption = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Threads inside an operator. [0: onnxruntime's choice]")
+]
+AllowFallbackOption = Annotated[
+    bool,
+    typer.Option("--allow-fallback", help="Accept that nodes run on the CPU, not on the provider."),
+]
+
 ExampleOption = Annotated[
     list[str],
     typer.Option(

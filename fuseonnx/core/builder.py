@@ -70,8 +70,9 @@ class Builder:
         attributes: Attributes | None = None,
         like: ir.Node | None = None,
         outputs: int = 1,
+        domain: str = "",
     ) -> ir.Value:
-        """Add a node of the standard domain and return its first output.
+        """Add a node and return its first output.
 
         Args:
             op_type: the operator.
@@ -79,6 +80,8 @@ class Builder:
             attributes: Python values, or `ir.Attr` of another node.
             like: the old node whose name and place it takes; by default the root.
             outputs: number of outputs.
+            domain: of the operator, if not the standard one; a model that does not import it yet gets its
+                version 1, the only one of `com.microsoft`.
         """
         while inputs and inputs[-1] is None:
             inputs = inputs[:-1]
@@ -86,7 +89,7 @@ class Builder:
         base = like.name or f"{self._root.outputs[0].name}/{op_type}"
         reuse = like.name and like.op_type == op_type and all(node.name != like.name for node in self.nodes)
         node = ir.Node(
-            "",
+            domain,
             op_type,
             inputs,
             _attributes(attributes or {}),

@@ -137,6 +137,9 @@ class Rewriter:
         for value in builder.initializers:
             graph.register_initializer(value)
         graph.insert_before(root, builder.nodes)
+        for node in builder.nodes:
+            if node.domain:
+                self._tops[graph].opset_imports.setdefault(node.domain, 1)
         new_bodies = (body for node in builder.nodes for body in bodies_of(node))
         self._tops.update((inner, self._tops[graph]) for body in new_bodies for inner in graphs_in(body))
         for old, new in zip(root.outputs, replacements, strict=False):

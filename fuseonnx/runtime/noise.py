@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fuseonnx.errors import BackendError
-from fuseonnx.runtime.providers import Backend
+from fuseonnx.runtime.providers import CPU_PROVIDER, Backend
 from fuseonnx.runtime.session import Feeds, replay
 from fuseonnx.runtime.values import (
     MULTIPLE,
@@ -60,23 +60,28 @@ def measure_noise(
 ) -> None:
     """Fill in the noise of all runs: inputs moved by one ulp, then onnxruntime's optimizations.
 
-    `has_steps` says that rounding can make the model jump, `notes` gets what the reader should know.
+    On a `backend` other than the CPU the original runs there, too. `has_steps` says that rounding can make
+    the model jump, `notes` gets what the reader should know.
     """
     for outputs in zip(*(known.outputs for known in runs), strict=True):
         scale = max(largest(output.leaves) for output in outputs)
         for output in outputs:
             output.scale = scale
-    jittered = replay(original, [_jitter(known.feeds) for known in runs], backend)
-    optimized = replay(original, [known.feeds for known in runs], backend, optimized=True)
+    cpu = Backend(threads=backend.threads)
+    feeds = [known.feeds for known in runs]
+    jittered = replay(original, map(jitter, feeds), cpu)
+    optimized = replay(original, feeds, cpu, optimized=True)
     try:
         for known, values in zip(runs, jittered, strict=True):
             for expected, value in zip(known.outputs, values, strict=True):
                 count_as_noise(expected, value, rounding)
         for known, values in zip(runs, optimized, strict=True):
             for expected, value in zip(known.outputs, values, strict=True):
-                if not _move(expected, leaves(value), rounding, any_size=has_steps):
+                if not move(expected, leaves(value), rounding, any_size=has_steps):
                     expected.wrong_by_default = True
                     notes.append(f"run {known.label!r}: onnxruntime's own optimizations change the answer")
+        if backend.provider.name != CPU_PROVIDER.name:
+            _count_provider(original, runs, rounding, has_steps, backend, notes)
     except BackendError as error:
         notes.append(f"noise is measured in part only: {error}")
         for expected in (output for known in runs for output in known.outputs):
@@ -85,13 +90,24 @@ def measure_noise(
         _pool(outputs, has_steps)
 
 
+def _count_provider(
+    original: Path, runs: list[Run], rounding: Rounding, has_steps: bool, backend: Backend, notes: list[str]
+) -> None:
+    """Count as noise what the original answers on another provider, as far as that is rounding."""
+    elsewhere = replay(original, [known.feeds for known in runs], backend, optimized=True)
+    for known, values in zip(runs, elsewhere, strict=True):
+        for expected, value in zip(known.outputs, values, strict=True):
+            if not move(expected, leaves(value), rounding, any_size=has_steps):
+                notes.append(f"run {known.label!r}: {backend.provider.name} itself changes the answer")
+
+
 def count_as_noise(expected: Expected, value: Any, rounding: Rounding) -> None:
     """Count another valid evaluation of an output as noise, however far off it is."""
-    _move(expected, leaves(value), rounding, any_size=True)
+    move(expected, leaves(value), rounding, any_size=True)
 
 
-def _move(expected: Expected, found: list[Array], rounding: Rounding, *, any_size: bool) -> bool:
-    """Count one re-evaluation of an output as noise; return False when it is too far off to be noise.
+def move(expected: Expected, found: list[Array], rounding: Rounding, *, any_size: bool) -> bool:
+    """Count a re-evaluation of an output as noise; return False, and do not, when it is too far off for that.
 
     Unless `any_size` is noise, it has to be near the noise known so far or keep half of the digits.
     """
@@ -133,7 +149,7 @@ def _pool(outputs: Sequence[Expected], has_steps: bool) -> None:
             output.noise[index] = max(output.noise[index], usual)
 
 
-def _jitter(feeds: Feeds) -> Feeds:
+def jitter(feeds: Feeds) -> Feeds:
     """Return the feeds with every float but zero moved by one ulp up or down at random."""
     rng = np.random.default_rng(0)
 

@@ -1,9 +1,21 @@
-"""Execution providers of onnxruntime, with their options as typed dataclasses."""
+"""Execution providers of onnxruntime, and where models run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fuseonnx.errors import OptionError
+from fuseonnx.runtime.provider_options import CpuOptions, CudaOptions, ProviderOptions, TensorrtOptions
+
+if TYPE_CHECKING:
+    from fuseonnx.runtime.sizes import InputSpec, Sizes
+
+_TYPED: dict[str, type[ProviderOptions]] = {
+    options.provider: options for options in (CpuOptions, CudaOptions, TensorrtOptions)
+}
+_SHORT = {"cpu": CpuOptions.provider, "cuda": CudaOptions.provider, "tensorrt": TensorrtOptions.provider}
 
 
 @dataclass(frozen=True)
@@ -14,7 +26,7 @@ class Provider:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-CPU_PROVIDER = Provider("CPUExecutionProvider")
+CPU_PROVIDER = Provider(CpuOptions.provider)
 
 
 @dataclass(frozen=True)
@@ -34,3 +46,89 @@ class Backend:
 
 CPU = Backend()
 """The CPU provider with onnxruntime's own number of threads."""
+
+
+def make_provider(name: str, options: Mapping[str, str] | None = None) -> Provider:
+    """Return the provider `name`: `cpu`, `cuda`, `tensorrt`, or one of onnxruntime's own names.
+
+    The options of those three are checked against `CpuOptions`, `CudaOptions` and `TensorrtOptions`; those of
+    any other provider go to onnxruntime as they are.
+
+    Raises:
+        OptionError: the name is no provider's, an option does not exist or has a value of the wrong type.
+    """
+    full_name = _SHORT.get(name.lower(), name)
+    if not full_name.endswith("ExecutionProvider"):
+        raise OptionError(
+            f"'{name}' is no execution provider: give {', '.join(_SHORT)} or onnxruntime's own name of one,"
+            " such as OpenVINOExecutionProvider"
+        )
+    if full_name not in _TYPED:
+        return Provider(full_name, dict(options or {}))
+    return Provider(full_name, _TYPED[full_name].parse(options or {}).as_texts())
+
+
+def as_backend(
+    provider: str | Provider | ProviderOptions,
+    options: Mapping[str, str] | None = None,
+    *,
+    threads: int = 0,
+    allow_fallback: bool = False,
+) -> Backend:
+    """Return the backend for a provider by name (with `options`), or with its options already in it.
+
+    Raises:
+        OptionError: as `make_provider` does; or `options` are given to a provider that has its own, or
+            `threads` is negative.
+    """
+    if threads < 0:
+        raise OptionError(f"threads {threads}: give 0, for onnxruntime's own choice, or more")
+    if isinstance(provider, str):
+        provider = make_provider(provider, options)
+    elif options:
+        raise OptionError("give a provider's options either inside it or beside its name, not both")
+    if isinstance(provider, ProviderOptions):
+        provider = Provider(provider.provider, provider.as_texts())
+    return Backend(provider, threads, allow_fallback)
+
+
+def for_equivalence(provider: Provider) -> Provider:
+    """Return `provider` set to compute in full float32 where its options do not say otherwise.
+
+    CUDA otherwise rounds the operands of matrix products and convolutions to TF32, 10 bits of mantissa, which
+    hides an error of a rewrite below 1e-3. TensorRT has no such option: set NVIDIA_TF32_OVERRIDE=0.
+    """
+    if provider.name != CudaOptions.provider:
+        return provider
+    return Provider(provider.name, {"use_tf32": "0", **provider.options})
+
+
+def optimization_profiles(
+    specs: Iterable[InputSpec], smallest: Sizes, best: Sizes, largest: Sizes
+) -> dict[str, str]:
+    """Return TensorRT's options for the dynamic inputs among `specs`, such as `x:1x3x64x64,mask:1x77`.
+
+    One engine then serves every shape between `smallest` and `largest`, tuned for `best`; each gives every
+    symbol of a dynamic dimension a size. Without dynamic inputs there are no options.
+
+    Raises:
+        OptionError: a symbol lacks a size, or its three sizes do not rise.
+    """
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+    for spec in specs:
+        if any(isinstance(dim, str) for dim in spec.dims):
+            try:
+                shapes[spec.name] = [spec.shape(sizes) for sizes in (smallest, best, largest)]
+            except KeyError as symbol:
+                raise OptionError(f"input '{spec.name}': dimension {symbol} lacks a size") from None
+    for name, (low, middle, high) in shapes.items():
+        if not all(a <= b <= c for a, b, c in zip(low, middle, high, strict=True)):
+            raise OptionError(f"input '{name}': its shapes {low}, {middle}, {high} do not rise")
+    if not shapes:
+        return {}
+    return {
+        f"trt_profile_{kind}_shapes": ",".join(
+            f"{name}:{'x'.join(map(str, of[number]))}" for name, of in shapes.items()
+        )
+        for number, kind in enumerate(("min", "opt", "max"))
+    }

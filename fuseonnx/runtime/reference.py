@@ -10,16 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import ml_dtypes
+import numpy as np
 import onnx
 
 from fuseonnx.errors import BackendError, OptionError
 from fuseonnx.runtime.inputs import make_inputs
 from fuseonnx.runtime.noise import Expected, Run, count_as_noise, measure_noise
 from fuseonnx.runtime.providers import Backend
-from fuseonnx.runtime.samples import load_samples
+from fuseonnx.runtime.samples import Samples, load_samples
 from fuseonnx.runtime.session import Feeds, open_session, run
+from fuseonnx.runtime.signature import Signature
 from fuseonnx.runtime.sizes import InputSpec, input_specs
-from fuseonnx.runtime.uses import Uses
+from fuseonnx.runtime.state import rollout
+from fuseonnx.runtime.uses import Uses, machine_epsilon
 from fuseonnx.runtime.values import Array, Rounding, is_float, leaves, mismatch
 
 if TYPE_CHECKING:
@@ -32,30 +36,6 @@ _SECONDS = 3.0
 _FEWEST_RUNS = 4
 _MOST_BYTES = 256 << 20
 """Runs are added until the original took this long or its outputs this much, but at least the fewest."""
-
-
-@dataclass(frozen=True)
-class Signature:
-    """Names and onnxruntime types, such as `tensor(float)`, of a model's inputs and outputs, in order."""
-
-    inputs: tuple[tuple[str, str], ...]
-    outputs: tuple[tuple[str, str], ...]
-
-    @classmethod
-    def of(cls, session: onnxruntime.InferenceSession) -> Signature:
-        """Return the signature of an open model."""
-        return cls(
-            tuple((value.name, value.type) for value in session.get_inputs()),
-            tuple((value.name, value.type) for value in session.get_outputs()),
-        )
-
-    def difference(self, other: Signature) -> str:
-        """Return how `other` deviates, or an empty string."""
-        for what in ("inputs", "outputs"):
-            expected, found = getattr(self, what), getattr(other, what)
-            if expected != found:
-                return f"{what} are {_listed(found)} instead of {_listed(expected)}"
-        return ""
 
 
 @dataclass(frozen=True)
@@ -75,26 +55,29 @@ def build_reference(
     graph_of: onnx.ModelProto,
     *,
     shapes: Mapping[str, Sequence[int]],
-    samples: Path | None,
+    samples: Samples | None,
     seed: int,
     backend: Backend,
     attempt: Attempt | None = None,
 ) -> Reference | str:
     """Run the original on samples and generated inputs and measure its noise.
 
-    `attempt` decides which input sizes are valid; by default the original itself. Returns one line instead
-    when that is impossible: onnxruntime is missing or cannot load it, no input is accepted, every output is
-    random. Raises OptionError when shapes or samples do not fit the model.
+    What counts are its answers on the CPU; `backend`, where candidates run, adds to the noise. `attempt`
+    decides which input sizes are valid; by default the original itself. Returns one line instead when that
+    is impossible: onnxruntime is missing or cannot load it, no input is accepted, every output is random.
+    Raises OptionError when shapes or samples do not fit the model.
     """
     uses = Uses(graph_of)
     notes: list[str] = []
     try:
         specs = input_specs(graph_of, uses, shapes)
         given = load_samples(samples, specs) if samples else []
-        attempt = attempt or partial(run, open_session(original, backend))
+        cpu = Backend(threads=backend.threads)
+        attempt = attempt or partial(run, open_session(original, cpu))
         generated = _generate(graph_of, shapes, seed, attempt, notes)
-        session = open_session(original, backend)
+        session = open_session(original, cpu)
         runs, refused = _answer(session, given, generated, notes)
+        runs += rollout(session, graph_of, specs, runs[0], notes) if runs else []
     except BackendError as error:
         return str(error)
     if not runs:
@@ -106,10 +89,21 @@ def build_reference(
     if len(random) == len(signature.outputs):
         return notes[-1]
     del session
-    rounding = Rounding(uses.precision, sum(node.op_type != "Constant" for node in uses.nodes))
+    rounding = Rounding(
+        max(uses.precision, _precision(backend)), sum(node.op_type != "Constant" for node in uses.nodes)
+    )
     measure_noise(original, runs, rounding, uses.has_steps, backend, notes)
     notes += _single_sizes(specs, runs)
     return Reference(signature, runs, rounding, tuple(notes), tuple(refused))
+
+
+def _precision(backend: Backend) -> float:
+    """Return the machine epsilon of the float type to which a provider was asked to round, else 0."""
+    halves = {"trt_fp16_enable": np.dtype(np.float16), "trt_bf16_enable": np.dtype(ml_dtypes.bfloat16)}
+    asked = [
+        dtype for key, dtype in halves.items() if backend.provider.options.get(key, "0") in {"1", "True"}
+    ]
+    return max(map(machine_epsilon, asked), default=0.0)
 
 
 def answered_by(reference: Reference, frameworks: Sequence[Attempt]) -> Reference | str:
@@ -202,15 +196,19 @@ def _mark_random(session: onnxruntime.InferenceSession, runs: list[Run]) -> list
     again = zip(session.get_outputs(), run(session, runs[0].feeds), strict=True)
     for index, (declared, value) in enumerate(again):
         first, found = runs[0].outputs[index].leaves, leaves(value)
-        if mismatch(first, found) or not all(map(_identical, first, found)):
+        if not identical(first, found):
             names.append(declared.name)
             for known in runs:
                 known.outputs[index].random = True
     return names
 
 
-def _identical(a: Array, b: Array) -> bool:
-    return a.tobytes() == b.tobytes() if is_float(a.dtype) else bool((a == b).all())
+def identical(first: Sequence[Array], second: Sequence[Array]) -> bool:
+    """Return whether two outputs are equal bit by bit, words in an array of strings as such."""
+    return not mismatch(first, second) and all(
+        a.tobytes() == b.tobytes() if is_float(a.dtype) else bool((a == b).all())
+        for a, b in zip(first, second, strict=True)
+    )
 
 
 def _single_sizes(specs: Sequence[InputSpec], runs: Sequence[Run]) -> list[str]:
@@ -222,7 +220,3 @@ def _single_sizes(specs: Sequence[InputSpec], runs: Sequence[Run]) -> list[str]:
             if isinstance(dim, str) and dim not in spec.dictated and len(sizes) == 1:
                 notes.append(f"dimension {axis} of input {spec.name!r} ({dim}) was always {sizes.pop()}")
     return notes
-
-
-def _listed(values: Sequence[tuple[str, str]]) -> str:
-    return ", ".join(f"{name}: {kind}" for name, kind in values) or "none"

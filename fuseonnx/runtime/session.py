@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,10 @@ import ml_dtypes
 import numpy as np
 
 from fuseonnx.errors import BackendError
-from fuseonnx.runtime.providers import CPU, Backend
+from fuseonnx.runtime.assignment import ASKED, MISSING, RECORD, assignment_of, operators_of
+from fuseonnx.runtime.missing import ProviderMissing, prepare, silent_loading, why_not_loaded
+from fuseonnx.runtime.provider_options import CudaOptions, TensorrtOptions
+from fuseonnx.runtime.providers import CPU, CPU_PROVIDER, Backend, Provider
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -39,14 +42,52 @@ def require_onnxruntime() -> None:
 
 
 def open_session(
-    model: Path, backend: Backend = CPU, *, optimized: bool = False
+    model: Path,
+    backend: Backend = CPU,
+    *,
+    optimized: bool = False,
+    profile_to: Path | None = None,
+    save_optimized: Path | None = None,
 ) -> onnxruntime.InferenceSession:
-    """Open `model` where `backend` says.
+    """Open `model` where `backend` says, and nowhere else.
 
-    `optimized=False` turns all of onnxruntime's graph optimizations off, `True` all on. Raises BackendError
-    when onnxruntime is missing or cannot load it.
+    Args:
+        model: an ONNX file.
+        backend: provider, threads, and whether nodes may run on the CPU instead. What TensorRT cannot run
+            goes to CUDA.
+        optimized: False turns all of onnxruntime's graph optimizations off, True all on.
+        profile_to: how the name of onnxruntime's profile starts; the session's end_profiling() writes it.
+        save_optimized: where to write the graph that onnxruntime made of the model.
+
+    Raises:
+        BackendError: onnxruntime is missing or cannot load the model; or, unless `backend` allows a
+            fall-back, the provider is not there or leaves nodes to the CPU.
     """
     require_onnxruntime()
+
+    def options(missing: str = "") -> onnxruntime.SessionOptions:
+        result = _session_options(backend, optimized=optimized, missing=missing)
+        if profile_to is not None:
+            result.enable_profiling = True
+            result.profile_file_prefix = str(profile_to)
+        if save_optimized is not None:
+            result.optimized_model_filepath = str(save_optimized)
+        return result
+
+    if backend.provider.name == CPU_PROVIDER.name:
+        return _create(model, options(), [CPU_PROVIDER])
+    try:
+        session = _create_elsewhere(model, options(), backend.provider)
+    except ProviderMissing as missing:
+        if not backend.allow_fallback:
+            raise BackendError(f"{model}: {missing}") from None
+        return _create(model, options(str(missing)), [CPU_PROVIDER])
+    if not backend.allow_fallback:
+        _refuse_fallen(model, session)
+    return session
+
+
+def _session_options(backend: Backend, *, optimized: bool, missing: str) -> onnxruntime.SessionOptions:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -54,12 +95,52 @@ def open_session(
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = backend.threads
+    options.add_session_config_entry(RECORD, "1")
+    options.add_session_config_entry(ASKED, backend.provider.name)
+    options.add_session_config_entry(MISSING, missing)
+    return options
+
+
+def _create(
+    model: Path, options: onnxruntime.SessionOptions, providers: Sequence[Provider]
+) -> onnxruntime.InferenceSession:
+    import onnxruntime as ort
+
+    chain = [(provider.name, dict(provider.options)) for provider in providers]
     try:
-        return ort.InferenceSession(
-            str(model), options, providers=[(backend.provider.name, dict(backend.provider.options))]
-        )
+        return ort.InferenceSession(str(model), options, providers=chain, enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes share no base but Exception
         raise BackendError(f"{model}: onnxruntime cannot load it: {_first_line(error)}") from None
+
+
+def _create_elsewhere(
+    model: Path, options: onnxruntime.SessionOptions, provider: Provider
+) -> onnxruntime.InferenceSession:
+    """Open `model` on a provider other than the CPU's; raise ProviderMissing where that does not start."""
+    chain = [provider]
+    if provider.name == TensorrtOptions.provider:
+        chain.append(Provider(CudaOptions.provider, {"device_id": provider.options.get("device_id", "0")}))
+    prepare(provider.name)
+    try:
+        with silent_loading():
+            session = _create(model, options, chain)
+    except BackendError as error:
+        reason = str(error).removeprefix(f"{model}: ")
+        raise ProviderMissing(why_not_loaded(provider.name) or f"{provider.name}: {reason}") from None
+    if provider.name not in session.get_providers():
+        raise ProviderMissing(why_not_loaded(provider.name) or f"{provider.name} found no device to run on")
+    return session
+
+
+def _refuse_fallen(model: Path, session: onnxruntime.InferenceSession) -> None:
+    """Raise BackendError if nodes were left to the CPU."""
+    assignment = assignment_of(session)
+    if assignment.fallen:
+        raise BackendError(
+            f"{model}: {len(assignment.fallen)} of {len(assignment.nodes)} nodes cannot run on"
+            f" {assignment.asked} and fall back to the CPU: {operators_of(assignment.fallen)};"
+            " accept that with --allow-fallback (allow_fallback=True)"
+        )
 
 
 def run(session: onnxruntime.InferenceSession, feeds: Feeds) -> list[Any]:

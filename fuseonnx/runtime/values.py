@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from fuseonnx.runtime.metrics import Metrics, ulp_distance
 from fuseonnx.runtime.uses import machine_epsilon
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -88,6 +89,10 @@ class Difference:
     severity: float = 0.0
     """How many times the allowed difference it is: above 1 fails."""
     reason: str = ""
+    ulp: float | None = None
+    """The difference in units in the last place, for floats."""
+    metrics: Metrics | None = None
+    """Of all elements, if they were measured."""
 
 
 def leaves(value: Any) -> list[Array]:
@@ -170,6 +175,7 @@ def judge(
         reason=f"differs by {worst:.3g} at {list(map(int, at))}, allowed {allowed:.3g}"
         if worst > allowed
         else "",
+        ulp=ulp_distance(reference[at], other[at]).item() if finite[at] else None,
     )
 
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -12,7 +16,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from fuseonnx.errors import BackendError
-from fuseonnx.runtime.providers import Backend
+from fuseonnx.runtime import missing
+from fuseonnx.runtime.assignment import assignment_of
+from fuseonnx.runtime.providers import Backend, as_backend
 from fuseonnx.runtime.session import open_session, replay, run
 
 Build = Callable[..., Path]
@@ -119,3 +125,213 @@ def test_without_onnxruntime_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(BackendError, match=r"pip install 'fuseonnx\[cpu\]'"):
         open_session(Path("model.onnx"))
+
+
+NEG = helper.make_node("Neg", ["x"], ["y"], "neg")
+CUDA = "CUDAExecutionProvider"
+
+
+@pytest.fixture
+def path(build: Build) -> Path:
+    return build([NEG], [value("x", ["n"])], [value("y", ["n"])])
+
+
+@dataclass
+class FakeOnnxruntime:
+    """An onnxruntime with a CUDA provider: how it fares is set here, and what it was asked is kept."""
+
+    starts: bool = True
+    failure: str = ""
+    on_cpu: tuple[str, ...] = ()
+    """Operators that the provider leaves to the CPU."""
+    asked: list[Any] = field(default_factory=list)
+
+    def install(self, monkeypatch: pytest.MonkeyPatch, loader: str = "") -> FakeOnnxruntime:
+        import onnxruntime as ort
+
+        monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, "TensorrtExecutionProvider"])
+        monkeypatch.setattr(ort, "preload_dlls", lambda: print("Failed to load libcublas.so"))
+        monkeypatch.setattr("fuseonnx.runtime.missing._loader_message", lambda _library: loader)
+        monkeypatch.setattr(ort, "InferenceSession", partial(self.open, ort.InferenceSession))
+        return self
+
+    def open(self, real: Any, model: str, options: Any, *, providers: Any, enable_fallback: int) -> Any:
+        self.asked.append(providers)
+        assert enable_fallback == 0
+        session = real(model, options, providers=["CPUExecutionProvider"])
+        if providers[0][0] == "CPUExecutionProvider":
+            return session
+        if self.failure:
+            raise RuntimeError(f"[ONNXRuntimeError] : 1 : FAIL : {self.failure}")
+        names = [name for name, _ in providers] if self.starts else []
+        session.get_providers = lambda: [*names, "CPUExecutionProvider"]
+        if self.starts:
+            parts = [
+                SimpleNamespace(ep_name=self.place(node, names[0]), get_nodes=partial(list, [node]))
+                for part in session.get_provider_graph_assignment_info()
+                for node in part.get_nodes()
+            ]
+            session.get_provider_graph_assignment_info = lambda: parts
+        return session
+
+    def place(self, node: Any, provider: str) -> str:
+        return "CPUExecutionProvider" if node.op_type in self.on_cpu else provider
+
+
+def test_a_provider_that_runs_every_node(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake = FakeOnnxruntime().install(monkeypatch)
+    assignment = assignment_of(open_session(path, as_backend("cuda", {"use_tf32": "0"})))
+    assert fake.asked == [[(CUDA, {"use_tf32": "0"})]]
+    assert assignment.counts == {CUDA: {"Neg": 1}}
+    assert (assignment.asked, assignment.missing) == (CUDA, "")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_tensorrt_leaves_the_rest_to_cuda_on_the_same_device(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeOnnxruntime().install(monkeypatch)
+    open_session(path, as_backend("tensorrt", {"device_id": "2", "trt_fp16_enable": "1"}))
+    tensorrt = ("TensorrtExecutionProvider", {"device_id": "2", "trt_fp16_enable": "1"})
+    assert fake.asked == [[tensorrt, (CUDA, {"device_id": "2"})]]
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_wheel_without_the_provider_is_said_with_the_one_that_has_it(path: Path, provider: str) -> None:
+    with pytest.raises(BackendError) as error:
+        open_session(path, as_backend(provider))
+    one_line(error, str(path), "has no", "pip install 'fuseonnx[gpu]'", "not both be installed")
+
+
+def test_two_wheels_over_each_other_are_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda _name: "1.31.1")
+    with pytest.raises(BackendError) as error:
+        open_session(path, as_backend("cuda"))
+    one_line(error, "both installed", "pip uninstall onnxruntime onnxruntime-gpu")
+
+
+def test_a_provider_nobody_knows(path: Path) -> None:
+    with pytest.raises(BackendError) as error:
+        open_session(path, as_backend("OpenVinoExecutionProvider"))
+    one_line(error, "did you mean OpenVINOExecutionProvider?")
+    with pytest.raises(BackendError) as error:
+        open_session(path, as_backend("HomemadeExecutionProvider"))
+    one_line(error, "HomemadeExecutionProvider", "plugin library")
+
+
+@pytest.mark.parametrize(
+    ("library", "cure"),
+    [
+        ("libcublasLt.so.13", "onnxruntime-gpu[cuda,cudnn]"),
+        ("libcudart.so.13", "onnxruntime-gpu[cuda,cudnn]"),
+        ("libnvinfer.so.10", "tensorrt-cu13==10"),
+        ("libcuda.so.1", "NVIDIA driver"),
+    ],
+)
+@pytest.mark.parametrize("outcome", [{"starts": False}, {"failure": "Please install TensorRT libraries"}])
+def test_a_library_that_does_not_load_is_named_with_its_cure(
+    path: Path, monkeypatch: pytest.MonkeyPatch, library: str, cure: str, outcome: Any
+) -> None:
+    FakeOnnxruntime(**outcome).install(monkeypatch, f"{library}: cannot open shared object file")
+    with pytest.raises(BackendError) as error:
+        open_session(path, as_backend("tensorrt"))
+    one_line(error, str(path), f"TensorrtExecutionProvider cannot start ({library}: cannot open", cure)
+
+
+def test_the_loader_itself_is_asked(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime as ort
+
+    original = missing._loader_message
+    FakeOnnxruntime(starts=False).install(monkeypatch)
+    monkeypatch.setattr(missing, "_loader_message", original)
+    (tmp_path / "capi").mkdir()
+    shared = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_shared.so"
+    (tmp_path / "capi" / shared.name).symlink_to(shared)
+    (tmp_path / "capi" / "libonnxruntime_providers_cuda.so").write_bytes(b"no library")
+    monkeypatch.setattr(ort, "__file__", str(tmp_path / "__init__.py"))
+    with pytest.raises(BackendError, match=r"cannot start \(.*libonnxruntime_providers_cuda\.so: "):
+        open_session(path, as_backend("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [
+        ({"failure": "CUDA failure 100: no CUDA-capable device is detected"}, "no CUDA-capable device"),
+        ({"starts": False}, "found no device to run on"),
+    ],
+)
+def test_a_provider_without_a_device_quotes_onnxruntime_or_falls_back_where_allowed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, outcome: Any, reason: str
+) -> None:
+    FakeOnnxruntime(**outcome).install(monkeypatch)
+    with pytest.raises(BackendError) as error:
+        open_session(path, as_backend("cuda"))
+    one_line(error, str(path), CUDA, reason)
+    assert str(error.value).count(str(path)) == 1
+    session = open_session(path, as_backend("cuda", allow_fallback=True))
+    assert run(session, {"x": np.ones(1, np.float32)})[0].tolist() == [-1]
+    assignment = assignment_of(session)
+    assert assignment.asked == CUDA
+    assert reason in assignment.missing
+    assert [node.name for node in assignment.fallen] == ["neg"]
+
+
+def test_a_missing_wheel_falls_back_where_allowed(path: Path) -> None:
+    assignment = assignment_of(open_session(path, as_backend("cuda", allow_fallback=True)))
+    assert "pip install 'fuseonnx[gpu]'" in assignment.missing
+    assert assignment.counts == {"CPUExecutionProvider": {"Neg": 1}}
+
+
+def test_nodes_left_to_the_cpu_are_refused_unless_allowed(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [NEG, *(helper.make_node("NonZero", ["y"], [f"z{number}"]) for number in range(2))]
+    outputs = [value(f"z{number}", None, TensorProto.INT64) for number in range(2)]
+    path = build(nodes, [value("x", [2])], outputs)
+    FakeOnnxruntime(on_cpu=("NonZero",)).install(monkeypatch)
+    with pytest.raises(BackendError) as error:
+        open_session(path, as_backend("cuda"))
+    one_line(error, str(path), "2 of 3 nodes", CUDA, "NonZero (2)", "--allow-fallback")
+    assignment = assignment_of(open_session(path, as_backend("cuda", allow_fallback=True)))
+    assert assignment.counts == {CUDA: {"Neg": 1}, "CPUExecutionProvider": {"NonZero": 2}}
+
+
+def test_a_fall_back_does_not_hide_a_broken_model(tmp_path: Path) -> None:
+    path = tmp_path / "junk.onnx"
+    path.write_bytes(b"junk")
+    with pytest.raises(BackendError, match=r"junk\.onnx: onnxruntime cannot load it"):
+        open_session(path, as_backend("cuda", allow_fallback=True))
+
+
+def test_the_profile_and_the_optimized_graph_are_written(build: Build, tmp_path: Path) -> None:
+    identity = helper.make_node("Identity", ["y"], ["z"], "copy")
+    nodes = [NEG, identity, helper.make_node("Abs", ["z"], ["w"], "abs")]
+    path = build(nodes, [value("x", [1])], [value("w", [1])])
+    saved = tmp_path / "optimized.onnx"
+    session = open_session(path, optimized=True, profile_to=tmp_path / "trace", save_optimized=saved)
+    run(session, {"x": np.ones(1, np.float32)})
+    profile = Path(session.end_profiling())
+    assert profile.parent == tmp_path
+    assert profile.name.startswith("trace")
+    events = json.loads(profile.read_text())
+    assert {event["args"]["op_name"] for event in events if event["cat"] == "Node"} == {"Neg", "Abs"}
+    assert [node.name for node in onnx.load(saved).graph.node] == ["neg", "abs"]
+
+
+@pytest.mark.parametrize(
+    "body", ["loaded.append(True)", "loaded.append(True)\nraise OSError('libnvinfer.so.10')"]
+)
+def test_tensorrt_from_pip_is_loaded_even_if_it_is_broken(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    FakeOnnxruntime().install(monkeypatch)
+    loaded: list[bool] = []
+    monkeypatch.setattr("builtins.loaded", loaded, raising=False)
+    (tmp_path / "tensorrt.py").write_text(body)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    open_session(path, as_backend("tensorrt"))
+    sys.modules.pop("tensorrt", None)
+    assert loaded == [True]

@@ -11,6 +11,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from fuseonnx.errors import OptionError
+from fuseonnx.runtime import noise, verify
+from fuseonnx.runtime.providers import Backend, Provider
 from fuseonnx.runtime.values import MULTIPLE
 from fuseonnx.runtime.verify import Verifier
 
@@ -502,3 +504,73 @@ def test_weights_are_not_needed_in_the_graph(deep: Path) -> None:
         tensor.data_location = TensorProto.EXTERNAL
         tensor.external_data.add(key="location", value="elsewhere")
     assert Verifier(deep, graph_of=stub).compare(deep).status == "passed"
+
+
+def test_the_numbers_are_those_of_onnxruntimes_answers(deep: Path, build: Build) -> None:
+    nodes, weights = net()
+    scale_channel(weights)
+    damaged = build(nodes, [X], [Y], weights, name="damaged")
+    judge = verifier(deep)
+    (output,) = judge.compare(damaged).outputs
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    first, second = (ort.InferenceSession(path, options) for path in (deep, damaged))
+    pairs = {known.label: [s.run(None, known.feeds)[0] for s in (first, second)] for known in judge.runs}
+    a, b = pairs[output.run]
+    assert output.max_abs in np.abs(a.astype(np.float64) - b)
+    assert output.multiple == pytest.approx(output.max_abs / output.noise_floor)
+    assert output.multiple > MULTIPLE
+    at = np.abs(a.astype(np.float64) - b) == output.max_abs
+    bits = np.abs(a.view(np.int32).astype(np.int64) - b.view(np.int32))[at]  # same sign, so adjacent bits
+    assert output.ulp in bits
+    cosines, ratios = [], []
+    for one, other in pairs.values():
+        x, y = one.ravel().astype(np.float64), other.ravel().astype(np.float64)
+        cosines.append(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))
+        ratios.append(10 * np.log10((x @ x) / ((x - y) @ (x - y))))
+    assert output.cosine == pytest.approx(min(cosines), abs=1e-12)
+    assert output.snr_db == pytest.approx(min(ratios), abs=1e-6)
+
+
+def test_integers_have_no_ulps(build: Build) -> None:
+    original = one_op(build, "Cast", to=INT64, outputs=[value("y", None, INT64)])
+    (output,) = verifier(original).compare(original).outputs
+    assert (output.ulp, output.max_ulp, output.mean_ulp, output.cosine, output.snr_db) == (None,) * 5
+
+
+def test_other_names_and_another_order_are_forgiven_if_asked(build: Build) -> None:
+    original, swapped = two_outputs(build), two_outputs(build, swapped=True, name="swapped")
+    outcome = verifier(original).compare(swapped, renamed=True)
+    assert outcome.status == "passed"
+    assert outcome.notes == ("the outputs are in another order: b, a",)
+    wrong = two_outputs(build, swapped=True, name="wrong", second="Sin")
+    assert [each.passed for each in verifier(original).compare(wrong, renamed=True).outputs] == [True, False]
+
+
+@pytest.mark.parametrize(("factor", "credible"), [(1 + 3e-5, True), (1.1, False)])
+def test_what_another_provider_does_to_the_original_is_noise_if_it_is_rounding(
+    deep: Path, monkeypatch: pytest.MonkeyPatch, factor: float, credible: bool
+) -> None:
+    """A provider that scales all answers stands in for one that rounds otherwise, or is wrong."""
+    elsewhere = Backend(Provider("OtherExecutionProvider"))
+    plain_replay, plain_open = noise.replay, verify.open_session
+    asked: list[tuple[str, bool]] = []
+
+    def replay(model: Path, inputs: Any, backend: Backend, *, optimized: bool = False) -> Any:
+        asked.append((backend.provider.name, optimized))
+        scale = np.float32(factor if backend == elsewhere else 1)
+        return ([each * scale for each in values] for values in plain_replay(model, inputs, optimized=optimized))
+
+    def open_session(model: Path, backend: Backend, **options: Any) -> Any:
+        assert backend == elsewhere
+        return plain_open(model, **options)
+
+    quiet = verifier(deep).compare(deep).outputs[0]
+    monkeypatch.setattr(noise, "replay", replay)
+    monkeypatch.setattr(verify, "open_session", open_session)
+    outcome = verifier(deep, backend=elsewhere).compare(deep)
+    cpu = "CPUExecutionProvider"
+    assert asked == [(cpu, False), (cpu, True), ("OtherExecutionProvider", True)]
+    assert (outcome.outputs[0].noise_floor > 2 * quiet.noise_floor) is credible
+    changed = [note for note in outcome.notes if note.endswith("OtherExecutionProvider itself changes the answer")]
+    assert bool(changed) is not credible

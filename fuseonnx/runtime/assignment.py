@@ -1,0 +1,112 @@
+"""Which nodes of an open session run on which execution provider."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fuseonnx.runtime.providers import CPU_PROVIDER
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+ASKED = "fuseonnx.provider"
+"""Session config entry: the provider that was asked for."""
+MISSING = "fuseonnx.missing"
+"""Session config entry: why that provider is not there at all, where that was accepted."""
+RECORD = "session.record_ep_graph_assignment_info"
+
+_SHAPE_ARITHMETIC = (
+    "Abs Add And Cast Ceil Clip Concat ConstantOfShape Div Equal Expand Flatten Floor Gather Greater"
+    " GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul Neg Not Or Range ReduceMax ReduceMin"
+    " ReduceProd ReduceSum Reshape Shape Size Slice Split Sqrt Squeeze Sub Transpose Unsqueeze Where"
+)
+"""Operators that onnxruntime itself puts on the CPU where they compute on shapes: they are faster there."""
+
+
+@dataclass(frozen=True)
+class AssignedNode:
+    """A node as onnxruntime handed it out, after its first simplifications and before its fusions.
+
+    Attributes:
+        name: the node's name; onnxruntime makes one up for nodes of its own.
+        op_type: the operator, with its domain before it where that is not ONNX's.
+        provider: onnxruntime's name of the provider that runs it.
+    """
+
+    name: str
+    op_type: str
+    provider: str
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Where the nodes of a session run; nodes inside the bodies of If, Loop and Scan count, too.
+
+    Attributes:
+        asked: the provider that was asked for.
+        nodes: every node of the model and where it runs.
+        missing: why nothing runs on the provider, where it is not there and the fall-back was accepted.
+    """
+
+    asked: str
+    nodes: tuple[AssignedNode, ...]
+    missing: str = ""
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Provider to operator to how many of its nodes run there, most frequent first."""
+        found: dict[str, Counter[str]] = {}
+        for node in self.nodes:
+            found.setdefault(node.provider, Counter())[node.op_type] += 1
+        return {provider: dict(counter.most_common()) for provider, counter in found.items()}
+
+    @property
+    def fallen(self) -> tuple[AssignedNode, ...]:
+        """The nodes that run on the CPU although another provider was asked for.
+
+        Arithmetic on shapes is not among them: onnxruntime puts it on the CPU by choice, unless nothing at
+        all runs elsewhere.
+        """
+        if self.asked == CPU_PROVIDER.name:
+            return ()
+        on_cpu = tuple(node for node in self.nodes if node.provider == CPU_PROVIDER.name)
+        if len(on_cpu) == len(self.nodes):
+            return on_cpu
+        allowed = _SHAPE_ARITHMETIC.split()
+        return tuple(node for node in on_cpu if node.op_type not in allowed)
+
+    def summary(self) -> str:
+        """Return one line: how many nodes run where, and which of them were meant to run elsewhere."""
+        places = [
+            f"{sum(operators.values())} on {provider.removesuffix('ExecutionProvider')}"
+            for provider, operators in self.counts.items()
+        ]
+        line = f"{len(self.nodes)} node{'s'[: len(self.nodes) != 1]}: {', '.join(places) or 'none'}"
+        if self.missing:
+            return f"{line}; not on {self.asked}: {self.missing}"
+        if self.fallen:
+            line += f"; fallen back to the CPU: {operators_of(self.fallen)}"
+        return line
+
+
+def operators_of(nodes: tuple[AssignedNode, ...]) -> str:
+    """Return the operators of `nodes`, with how often each occurs: `Conv (3), Relu`."""
+    counts = Counter(node.op_type for node in nodes).most_common()
+    return ", ".join(op_type if count == 1 else f"{op_type} ({count})" for op_type, count in counts)
+
+
+def assignment_of(session: onnxruntime.InferenceSession) -> Assignment:
+    """Return where the nodes of a session of `open_session` run."""
+    options = session.get_session_options()
+    nodes = tuple(
+        AssignedNode(
+            node.name, f"{node.domain}.{node.op_type}" if node.domain else node.op_type, subgraph.ep_name
+        )
+        for subgraph in session.get_provider_graph_assignment_info()
+        for node in subgraph.get_nodes()
+    )
+    return Assignment(
+        options.get_session_config_entry(ASKED), nodes, options.get_session_config_entry(MISSING)
+    )

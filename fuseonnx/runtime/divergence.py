@@ -1,0 +1,146 @@
+"""Find the first tensor in which two models part.
+
+Rewriting keeps the name of every value that survives, so that tensors are compared that have one name in both
+models: in the original's order, each within its own rounding noise, on inputs for which the outputs differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+
+from fuseonnx.io.load import read_weightless
+from fuseonnx.runtime.judging import judge_output
+from fuseonnx.runtime.noise import Expected, count_as_noise, jitter, move
+from fuseonnx.runtime.providers import CPU_PROVIDER, Backend
+from fuseonnx.runtime.reference import identical
+from fuseonnx.runtime.revealed import revealed
+from fuseonnx.runtime.session import Feeds, open_session, run
+from fuseonnx.runtime.values import Difference, Rounding, largest, leaves
+
+_FIRST_COUNT = 64
+_CHUNK_BYTES = 128 << 20
+"""More and more tensors are compared at a time, as long as those of one chunk take less than this."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model's file, and the inputs to run it on under its own names."""
+
+    path: Path
+    feeds: Feeds
+
+
+@dataclass(frozen=True)
+class Part:
+    """A tensor, what makes it in each model (operator and node name), and how far it is off."""
+
+    tensor: str
+    made_by: str
+    made_in_candidate_by: str
+    max_abs: float
+    allowed: float
+    relative: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where two models part, on the inputs of one run, with onnxruntime's optimizations off.
+
+    Attributes:
+        run: label of the run.
+        compared: number of tensors that were compared, up to the first that differs.
+        common: number of tensors with the same name in both models.
+        first: the first tensor that differs; None if all agree, so that what differs has no common name, or
+            differs only at onnxruntime's default level.
+        last_agreeing: the last tensor before it that agrees; empty if none does.
+    """
+
+    run: str
+    compared: int
+    common: int
+    first: Part | None
+    last_agreeing: str
+
+
+def find_divergence(
+    original: Subject, candidate: Subject, label: str, rounding: Rounding, backend: Backend
+) -> Divergence:
+    """Compare all tensors that the two models have in common on the inputs of the run `label`.
+
+    The original runs on the CPU, the candidate on `backend`.
+
+    Raises:
+        BackendError: onnxruntime cannot run one of them with its inner values as outputs.
+    """
+    made, made_in_candidate = _producers(original.path), _producers(candidate.path)
+    names = [name for name in made if name in made_in_candidate]
+    agreeing = ""
+    compared = 0
+    for name, difference in _differences(original, candidate, names, rounding, backend):
+        compared += 1
+        if difference.severity > 1.0:
+            first = Part(
+                name,
+                _described(made[name]),
+                _described(made_in_candidate[name]),
+                difference.max_abs,
+                difference.allowed,
+                difference.relative,
+                difference.reason,
+            )
+            return Divergence(label, compared, len(names), first, agreeing)
+        agreeing = name
+    return Divergence(label, compared, len(names), None, agreeing)
+
+
+def _producers(model: Path) -> dict[str, onnx.NodeProto]:
+    """Return the tensors that the nodes of the graph itself make, in order, each with its node."""
+    return {name: node for node in read_weightless(model).graph.node for name in node.output if name}
+
+
+def _described(node: onnx.NodeProto) -> str:
+    return f"{node.op_type} {node.name!r}" if node.name else node.op_type
+
+
+def _differences(
+    original: Subject, candidate: Subject, names: Sequence[str], rounding: Rounding, backend: Backend
+) -> Iterator[tuple[str, Difference]]:
+    """Yield how far each tensor is off, in chunks that fit into memory."""
+    start, count = 0, _FIRST_COUNT
+    while start < len(names):
+        chunk = names[start : start + count]
+        with contextlib.ExitStack() as stack:
+            first, second = (
+                stack.enter_context(revealed(model.path, chunk)) for model in (original, candidate)
+            )
+            expected = _expected(first, original.feeds, rounding, backend)
+            found = [leaves(value) for value in run(open_session(second, backend), candidate.feeds)]
+        for name, known, other in zip(chunk, expected, found, strict=True):
+            yield name, judge_output(known, other, rounding) or Difference()
+        size = sum(leaf.nbytes for known in expected for leaf in known.leaves)
+        start += len(chunk)
+        count = min(2 * count, max(1, int(count * _CHUNK_BYTES / max(size, 1))))
+
+
+def _expected(model: Path, feeds: Feeds, rounding: Rounding, backend: Backend) -> list[Expected]:
+    """Return what the original gives, with how far its own rounding moves it."""
+    cpu = replace(backend, provider=CPU_PROVIDER)
+    plain = open_session(model, cpu)
+    expected = [Expected(leaves(value)) for value in run(plain, feeds)]
+    for known, value in zip(expected, run(plain, feeds), strict=True):
+        known.scale = largest(known.leaves)
+        known.random = not identical(known.leaves, leaves(value))
+    for known, value in zip(expected, run(plain, jitter(feeds)), strict=True):
+        count_as_noise(known, value, rounding)
+    for where in dict.fromkeys((CPU_PROVIDER.name, backend.provider.name)):
+        there = cpu if where == CPU_PROVIDER.name else backend
+        values = run(open_session(model, there, optimized=True), feeds)
+        for known, value in zip(expected, values, strict=True):
+            move(known, leaves(value), rounding, any_size=False)
+    return expected

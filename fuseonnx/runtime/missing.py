@@ -1,0 +1,117 @@
+"""Why an execution provider is not there, in one line with its cure."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import difflib
+import importlib
+import io
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from fuseonnx.runtime.provider_options import CudaOptions, TensorrtOptions
+
+_LIBRARIES = {CudaOptions.provider: "cuda", TensorrtOptions.provider: "tensorrt"}
+_WARNING, _FATAL = 2, 4
+_CURES = {
+    "libcuda.so": "install the NVIDIA driver; without a GPU run on cpu",
+    "nvcuda": "install the NVIDIA driver; without a GPU run on cpu",
+    "nvinfer": "install the TensorRT of that version, such as pip install 'tensorrt-cu13==10.*'",
+    "nvonnxparser": "install the TensorRT of that version, such as pip install 'tensorrt-cu13==10.*'",
+    "": "pip install 'onnxruntime-gpu[cuda,cudnn]', or put CUDA and cuDNN on the library path",
+}
+"""Part of the name of a library to what brings it."""
+
+
+class ProviderMissing(Exception):
+    """A provider is not there: the message says why, and the cure."""
+
+
+def prepare(provider: str) -> None:
+    """Load the libraries of CUDA, cuDNN and TensorRT that come as pip packages, for the providers of theirs.
+
+    Raises ProviderMissing if this onnxruntime was not built with `provider` and no plugin registered it.
+    """
+    import onnxruntime as ort
+
+    plugins = {device.ep_name for device in ort.get_ep_devices()}
+    if provider not in ort.get_available_providers() and provider not in plugins:
+        raise ProviderMissing(_why_unregistered(provider))
+    if provider in _LIBRARIES:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+            ort.preload_dlls()
+    if provider == TensorrtOptions.provider:
+        with contextlib.suppress(ImportError, OSError, RuntimeError):
+            importlib.import_module("tensorrt")  # the pip package loads its libraries
+
+
+@contextlib.contextmanager
+def silent_loading() -> Iterator[None]:
+    """Keep onnxruntime's process-wide logger, which tells of libraries that it cannot load, from stderr."""
+    import onnxruntime as ort
+
+    ort.set_default_logger_severity(_FATAL)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(_WARNING)
+
+
+def _why_unregistered(provider: str) -> str:
+    import onnxruntime as ort
+
+    if provider in _LIBRARIES:
+        if len(_installed("onnxruntime", "onnxruntime-gpu")) == 2:
+            return (
+                "onnxruntime and onnxruntime-gpu are both installed and hide each other:"
+                " pip uninstall onnxruntime onnxruntime-gpu, then pip install 'fuseonnx[gpu]'"
+            )
+        return (
+            f"this onnxruntime ({ort.__version__}) has no {provider}: pip uninstall onnxruntime, then"
+            " pip install 'fuseonnx[gpu]'; the two must not both be installed"
+        )
+    known = ort.get_all_providers()
+    if provider in known:
+        return f"this onnxruntime ({ort.__version__}) has no {provider}: install the build of it that has"
+    close = difflib.get_close_matches(provider, known, 1, 0.85)
+    hint = f"did you mean {close[0]}?" if close else "register its plugin library with onnxruntime first"
+    return f"onnxruntime knows no {provider}; {hint}"
+
+
+def why_not_loaded(provider: str) -> str:
+    """Return which library keeps `provider` from loading, as the system's loader says, and the cure.
+
+    The answer is empty where the provider's own library loads, or is not one that onnxruntime ships.
+    """
+    reason = _loader_message(_LIBRARIES[provider]) if provider in _LIBRARIES else ""
+    if not reason:
+        return ""
+    cure = next(cure for part, cure in _CURES.items() if part in reason)
+    return f"{provider} cannot start ({reason}): {cure}"
+
+
+def _installed(*packages: str) -> list[str]:
+    def found() -> Iterator[str]:
+        for package in packages:
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                metadata.version(package)
+                yield package
+
+    return list(found())
+
+
+def _loader_message(library: str) -> str:
+    """Return what the loader says of a provider's library, or nothing where it loads."""
+    import onnxruntime as ort
+
+    folder = Path(ort.__file__).parent / "capi"
+    pattern = "onnxruntime_providers_{}.dll" if sys.platform == "win32" else "libonnxruntime_providers_{}.so"
+    try:
+        for name in ("shared", library):
+            ctypes.CDLL(str(folder / pattern.format(name)), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        return str(error).splitlines()[0]
+    return ""

@@ -1,0 +1,176 @@
+"""A damage deep in a net is found at the tensor where it is, in one file and with weights beside it."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from fuseonnx.runtime import divergence as module
+from fuseonnx.runtime.divergence import Divergence
+from fuseonnx.runtime.revealed import revealed
+from fuseonnx.runtime.verify import Verifier
+
+Build = Callable[..., Path]
+LAYERS, WIDTH = 8, 40  # a weight of 6.4 kB is lifted out of the file
+
+
+def mlp(build: Build, name: str = "original") -> Path:
+    """Return MatMul, Add and Tanh, eight times, then a MatMul with the weight of a Constant node."""
+    rng = np.random.default_rng(0)
+    weights = {f"w{i}": rng.normal(0, 0.2, (WIDTH, WIDTH)).astype(np.float32) for i in range(LAYERS)}
+    weights |= {f"b{i}": rng.normal(0, 0.2, WIDTH).astype(np.float32) for i in range(LAYERS)}
+    nodes, last = [], "x"
+    for i in range(LAYERS):
+        nodes += [
+            helper.make_node("MatMul", [last, f"w{i}"], [f"m{i}"], f"MatMul{i}"),
+            helper.make_node("Add", [f"m{i}", f"b{i}"], [f"a{i}"], f"Add{i}"),
+            helper.make_node("Tanh", [f"a{i}"], [f"t{i}"], f"Tanh{i}"),
+        ]
+        last = f"t{i}"
+    head = numpy_helper.from_array(rng.normal(0, 0.2, (WIDTH, WIDTH)).astype(np.float32), "head")
+    nodes += [
+        helper.make_node("Constant", [], ["head"], value=head),
+        helper.make_node("MatMul", [last, "head"], ["y"], "Head"),
+    ]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", WIDTH]) for n in "xy")
+    return build(nodes, [x], [y], weights, name=name)
+
+
+def damage(path: Path, layer: int, **saving: Any) -> Path:
+    """Scale one column of a weight and reorder nothing else; save under another name."""
+    model = copy.deepcopy(onnx.load(path))
+    tensor = next(each for each in model.graph.initializer if each.name == f"w{layer}")
+    array = numpy_helper.to_array(tensor).copy()
+    array[:, 3] *= np.float32(1.01)
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    onnx.save(model, path.with_name("damaged.onnx"), **saving)
+    return path.with_name("damaged.onnx")
+
+
+def locate(original: Path, candidate: Path) -> Divergence | None:
+    verifier = Verifier(original, graph_of=onnx.load(original))
+    return verifier.divergence(candidate, verifier.compare(candidate))
+
+
+@pytest.mark.parametrize("layer", [0, 5, 7])
+def test_a_wrong_weight_is_found_where_it_is(build: Build, layer: int) -> None:
+    original = mlp(build)
+    found = locate(original, damage(original, layer))
+    assert found is not None and found.first is not None
+    assert found.first.tensor == f"m{layer}"
+    assert found.first.made_by == found.first.made_in_candidate_by == f"MatMul 'MatMul{layer}'"
+    assert found.last_agreeing == (f"t{layer - 1}" if layer else "")
+    assert (found.compared, found.common) == (3 * layer + 1, 3 * LAYERS + 2)
+    assert sorted(each.name for each in original.parent.iterdir()) == ["damaged.onnx", "original.onnx"]
+
+
+def test_the_difference_is_what_onnxruntime_says(build: Build) -> None:
+    original = mlp(build)
+    candidate = damage(original, 5)
+    verifier = Verifier(original, graph_of=onnx.load(original))
+    found = verifier.divergence(candidate, verifier.compare(candidate))
+    assert found is not None and found.first is not None
+    feeds = next(known.feeds for known in verifier.runs if known.label == found.run)
+    answers = []
+    for path in (original, candidate):
+        model = onnx.load(path)
+        model.graph.output.append(onnx.ValueInfoProto(name="m5"))
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        answers.append(session.run(["m5"], feeds)[0])
+    assert found.first.max_abs == pytest.approx(np.abs(answers[0] - answers[1]).max())
+    assert found.first.allowed < found.first.max_abs
+
+
+def test_weights_in_a_file_of_their_own(build: Build) -> None:
+    original = mlp(build)
+    candidate = damage(
+        original, 5, save_as_external_data=True, location="damaged.data", size_threshold=1000
+    )
+    assert (candidate.parent / "damaged.data").exists()
+    found = locate(original, candidate)
+    assert found is not None and found.first is not None and found.first.tensor == "m5"
+    assert sorted(each.name for each in original.parent.iterdir()) == [
+        "damaged.data",
+        "damaged.onnx",
+        "original.onnx",
+    ]
+
+
+def test_tensors_are_compared_in_chunks(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_COUNT", 3)
+    original = mlp(build)
+    found = locate(original, damage(original, 5))
+    assert found is not None and found.first is not None
+    assert (found.first.tensor, found.last_agreeing, found.compared) == ("m5", "t4", 16)
+
+
+def test_models_without_common_names_part_nowhere(build: Build) -> None:
+    original = mlp(build)
+    candidate = damage(original, 5)
+    model = onnx.load(candidate)
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            renamed = [f"other_{name}" if name[0] in "mat" else name for name in names]
+            del names[:]
+            names.extend(renamed)
+    model.graph.node[-1].output[0] = "z"
+    model.graph.output[0].name = "z"
+    onnx.save(model, candidate)
+    verifier = Verifier(original, graph_of=onnx.load(original))
+    verification = verifier.compare(candidate, renamed=True)
+    assert verification.status == "failed"
+    found = verifier.divergence(candidate, verification)
+    assert found is not None
+    assert (found.first, found.common, found.last_agreeing) == (None, 1, "head")
+
+
+def test_models_that_agree_part_nowhere(build: Build) -> None:
+    original = mlp(build)
+    assert locate(original, original) is None
+
+
+def test_what_is_random_is_passed_over(build: Build) -> None:
+    """The noise never reaches the output, but would be the first tensor to differ."""
+    zero = {"zero": np.float32(0), "w": np.eye(WIDTH, dtype=np.float32)}
+    nodes = [
+        helper.make_node("RandomNormalLike", ["x"], ["noise"]),
+        helper.make_node("Mul", ["noise", "zero"], ["nothing"]),
+        helper.make_node("Add", ["x", "nothing"], ["sum"]),
+        helper.make_node("MatMul", ["sum", "w"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", WIDTH]) for n in "xy")
+    original = build(nodes, [x], [y], zero)
+    wrong = build(nodes, [x], [y], {**zero, "w": zero["w"] * np.float32(1.01)}, name="wrong")
+    found = locate(original, wrong)
+    assert found is not None and found.first is not None and found.first.tensor == "y"
+
+
+def test_a_folder_that_cannot_be_written_is_left_alone(
+    build: Build, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = mlp(build)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    plain = tempfile.TemporaryDirectory
+
+    def refusing(prefix: str, dir: Path | None = None) -> Any:
+        if dir is not None:
+            raise PermissionError(13, "Permission denied")
+        return plain(prefix=prefix, dir=elsewhere)
+
+    monkeypatch.setattr("fuseonnx.runtime.revealed.tempfile.TemporaryDirectory", refusing)
+    with revealed(original, ["t3"]) as path:
+        assert path.is_relative_to(elsewhere)
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        assert [each.name for each in session.get_outputs()] == ["t3"]
+        assert path.stat().st_size < 20_000 < original.stat().st_size
