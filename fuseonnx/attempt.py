@@ -81,6 +81,9 @@ class Verified:
 
     def replaced_by(self, other: Verified) -> Verified:
         """Return `other`, whose files take the place of this draft's."""
+        for file in self.attempt.draft.folder.iterdir():
+            if file.is_file():
+                file.unlink()
         other.attempt.draft.publish()
         return replace(other, attempt=replace(other.attempt, draft=self.attempt.draft))
 
@@ -91,6 +94,18 @@ def cook(recipe: Recipe, journal: Journal, on_progress: OnProgress = lambda _sta
     Raises:
         ModelLoadError, ModelSaveError, RewriteError: see `load`, `write_draft` and `pipeline.run`.
     """
+    loaded, before = _rewritten(recipe, journal, on_progress)
+    _sign(loaded, journal)
+    on_progress("save")
+    draft = write_draft(
+        loaded.model, loaded.signature, recipe.destination, external_data=recipe.external_data
+    )
+    after = graph_stats(loaded.model, sum(file.stat().st_size for file in draft.folder.iterdir()))
+    return Attempt(draft, journal, loaded.sha256, before, after)
+
+
+def _rewritten(recipe: Recipe, journal: Journal, on_progress: OnProgress) -> tuple[Loaded, GraphStats]:
+    """Return the rewritten model, and what it was before."""
     on_progress("load")
     loaded = load(recipe.source)
     before = graph_stats(loaded.model, loaded.file_bytes)
@@ -101,13 +116,7 @@ def cook(recipe: Recipe, journal: Journal, on_progress: OnProgress = lambda _sta
             tidy = (stage for stage in recipe.stages if stage.name == "simplify")
             forms = (Stage("forms", tuple(recipe.forms)), *tidy)
             pipeline.run(loaded.model, forms, journal, analyse=annotate, on_stage=on_progress)
-    _sign(loaded, journal)
-    on_progress("save")
-    draft = write_draft(
-        loaded.model, loaded.signature, recipe.destination, external_data=recipe.external_data
-    )
-    after = graph_stats(loaded.model, sum(file.stat().st_size for file in draft.folder.iterdir()))
-    return Attempt(draft, journal, loaded.sha256, before, after)
+    return loaded, before
 
 
 @contextlib.contextmanager
@@ -136,7 +145,7 @@ def cook_verified(
     while True:
         attempt = cook(recipe, _journal_without(rolled_back), on_progress)
         on_progress("verify")
-        verification = judged(attempt, verifier)
+        verification = _judged(attempt, verifier)
         if verification.status != "failed":
             return Verified(attempt, verification, tuple(rolled_back))
         attempt.draft.discard()
@@ -150,12 +159,21 @@ def cook_verified(
         rolled_back.append(RolledBack(guilty.rule, guilty.at, verification.reason))
 
 
-def cook_inside(best: Verified, recipe: Recipe) -> Attempt:
-    """Cook another recipe, with its draft inside that of the best artifact so far.
+def fires(rule: str, recipe: Recipe, best: Verified) -> bool:
+    """Whether a rule rewrites anything in another recipe."""
+    journal = _journal_without(best.rolled_back)
+    _rewritten(recipe, journal, lambda _stage: None)
+    return any(application.rule == rule for application in journal.applied)
 
-    What was rolled back for the best stays out.
+
+def cook_inside(best: Verified, recipe: Recipe, verifier: Verifier) -> Verified:
+    """Cook another recipe, with its draft inside that of the best artifact so far, and compare.
+
+    What was rolled back for the best stays out; what is wrong beyond that is not searched for: the status of
+    the verification is then `failed`.
     """
-    return cook(replace(recipe, destination=best.path), _journal_without(best.rolled_back))
+    attempt = cook(replace(recipe, destination=best.path), _journal_without(best.rolled_back))
+    return Verified(attempt, _judged(attempt, verifier), best.rolled_back)
 
 
 def _journal_without(rolled_back: Sequence[RolledBack], limit: int | None = None) -> Journal:
@@ -179,14 +197,13 @@ def _guilty(
     while fails - passes > 1:
         limit = (passes + fails) // 2
         attempt = cook(recipe, _journal_without(rolled_back, limit))
-        failed = judged(attempt, verifier).status == "failed"
+        failed = _judged(attempt, verifier).status == "failed"
         attempt.draft.discard()
         passes, fails = (passes, limit) if failed else (limit, fails)
     return applied[fails - 1] if fails else None
 
 
-def judged(attempt: Attempt, verifier: Verifier) -> Verification:
-    """Compare a draft with the original; on an error, no draft is left."""
+def _judged(attempt: Attempt, verifier: Verifier) -> Verification:
     with discarded_on_error(attempt.draft):
         return verifier.compare(attempt.draft.path)
 

@@ -93,7 +93,7 @@ def _named(sources: Sequence[Source]) -> dict[str, Path]:
     ):
         if len(set(names)) == len(names):
             return dict(zip(names, (source.path for source in sources), strict=True))
-    return {f"{source.name} #{number}": source.path for number, source in enumerate(sources, 1)}
+    return {f"{Path(source.name).name} #{number}": source.path for number, source in enumerate(sources, 1)}
 
 
 def _inputs(
@@ -122,11 +122,21 @@ def _inputs(
             if any(isinstance(dim, str) for dim in spec.dims[bool(batches) :])
         ]
     names, size = batch_inputs(input_specs(graph, uses, {}), feeds)
-    if not batches:
-        return [(size, feeds)]
-    if not names:
+    if batches and not names:
         notes.append(f"--batch: no input of {Path(sources[0].name).name} has a dynamic axis 0: one size only")
+    if not batches or not names:
         return [(size, feeds)]
+    return _batched(feeds, names, batches, attempt, notes)
+
+
+def _batched(
+    feeds: Feeds,
+    names: Sequence[str],
+    batches: Sequence[int],
+    attempt: Callable[[Feeds], str],
+    notes: list[str],
+) -> list[tuple[int | None, Feeds]]:
+    """Return the inputs at each batch size that all models accept; add to `notes` which do not."""
     result: list[tuple[int | None, Feeds]] = []
     for batch in batches:
         candidate = rebatched(feeds, names, batch)

@@ -14,10 +14,11 @@ from fuseonnx.core.rule import GraphPass, Rule, Step
 from fuseonnx.exporting import verifier_of
 from fuseonnx.frontends import ExportKeywords, ModelLike, opened
 from fuseonnx.frontends.graphsurgeon import as_graph_pass
+from fuseonnx.io.load import read_weightless
 from fuseonnx.report import Verification, _Document
 from fuseonnx.runtime.accuracy import Accuracy, Array, load_labels
 from fuseonnx.runtime.divergence import Divergence
-from fuseonnx.runtime.providers import Provider, as_backend
+from fuseonnx.runtime.providers import Backend, Provider, as_backend
 from fuseonnx.runtime.samples import Given, Samples
 from fuseonnx.runtime.session import open_session
 from fuseonnx.tracing import Trace, trace
@@ -113,7 +114,7 @@ def verify(  # noqa: PLR0913
         clock("verify")
         verifier = verifier_of(source, input_shapes or {}, None, backend)
         verifier.samples = None if samples is None else _samples(samples)
-        open_session(other.path, backend)  # what cannot even be loaded does not differ: that is an error
+        _require_runnable(other.path, backend)
         compare = verifier.compare_with_framework if source.conversion else verifier.compare
         verification = compare(other.path, renamed=not strict)
         accuracy = None
@@ -137,6 +138,12 @@ def verify(  # noqa: PLR0913
             trace=guilty,
             seconds=clock.seconds,
         )
+
+
+def _require_runnable(model: Path, backend: Backend) -> None:
+    """Raise FuseOnnxError for what cannot be loaded: that is no difference between answers."""
+    read_weightless(model)
+    open_session(model, backend)
 
 
 def _samples(given: GivenSamples) -> Samples:

@@ -68,7 +68,7 @@ def _distribution(axes: Any, benchmark: Benchmark, point: Point) -> None:
     axes.set(ylim=(0, 100), xlabel="latency, ms", ylabel=f"% of runs no slower, up to {_TAIL}")
     axes.set_title("Latency" if point.batch is None else f"Latency at batch {point.batch}", fontsize=10)
     axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", fontsize=8, frameon=False)
+    axes.legend(loc="lower right", fontsize=8, edgecolor="none")
 
 
 def _throughput(axes: Any, benchmark: Benchmark) -> None:
@@ -80,7 +80,7 @@ def _throughput(axes: Any, benchmark: Benchmark) -> None:
     axes.set(xlabel="batch size", ylabel="items per second")
     axes.set_title("Throughput", fontsize=10)
     axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", fontsize=8, frameon=False)
+    axes.legend(loc="lower right", fontsize=8, edgecolor="none")
 
 
 def _conditions(benchmark: Benchmark) -> str:

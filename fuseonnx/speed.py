@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from fuseonnx.attempt import OnProgress, Recipe, Verified, cook_inside, judged
+from fuseonnx.attempt import OnProgress, Recipe, Verified, cook_inside, fires
 from fuseonnx.core.rule import Step
 from fuseonnx.errors import BackendError
 from fuseonnx.report import Choice, Speed, Timing, Undone
@@ -26,10 +26,10 @@ from fuseonnx.runtime.verify import Verifier
 
 _FASTER, _SLOWER = 0.99, 1.01
 """Ratios between which two models are equally fast for all practical purposes."""
-_RUNS, _LEAST_SECONDS, _MOST_SECONDS = 60, 0.3, 8.0
+_RUNS, _LEAST_SECONDS, _MOST_SECONDS = 60, 0.3, 5.0
 """A race may take as long as this many runs of the slowest call, within these bounds."""
 _LEAST_ROUNDS = 6  # fewer give no confidence interval
-_PATIENCE = 4.0
+_PATIENCE = 3.0
 """How much longer the races take that have to confirm that a model is slower."""
 _SEARCH_SECONDS = 90.0
 _NORMAL = "normal"
@@ -90,16 +90,14 @@ def choose_forms(
     for form in forms:
         on_progress(f"try {form.name}")
         candidate = replace(recipe, forms=(*recipe.forms, form))
-        attempt = cook_inside(best, candidate)
-        if not attempt.sites[form.name]:
-            attempt.draft.discard()
+        if not fires(form.name, candidate, best):
             continue
-        trial = Verified(attempt, judged(attempt, verifier), best.rolled_back)
+        trial = cook_inside(best, candidate, verifier)
         choices.append(_choice(form.name, trial, best, watch))
         if choices[-1].kept:
             recipe, best = candidate, best.replaced_by(trial)
         else:
-            attempt.draft.discard()
+            trial.attempt.draft.discard()
     return recipe, best, tuple(choices)
 
 
@@ -144,8 +142,7 @@ def _without_what_is_slow(
     At first all are. Then halves, quarters and so on are let in again if that makes the artifact no slower.
     """
     out = tuple(slow.attempt.sites)
-    original = cook_inside(slow, replace(recipe, stages=(), forms=()))
-    best = slow.replaced_by(Verified(original, judged(original, verifier), slow.rolled_back))
+    best = slow.replaced_by(cook_inside(slow, replace(recipe, stages=(), forms=()), verifier))
     measured = not_measured(best, "every rule was undone")
     deadline = time.monotonic() + _SEARCH_SECONDS
     size = len(out)
@@ -163,13 +160,12 @@ def _without_what_is_slow(
 
 def _let_in(best: Verified, recipe: Recipe, verifier: Verifier, watch: Watch) -> Measured | None:
     """Return the artifact of another recipe in the place of the best, or None if it is wrong or slower."""
-    attempt = cook_inside(best, recipe)
-    trial = Verified(attempt, judged(attempt, verifier), best.rolled_back)
+    trial = cook_inside(best, recipe, verifier)
     if trial.verification.status != "failed":
         timings = _race_until_sure(recipe.source, trial.path, watch)
         if verdict_of(timings) != "slower":
             return Measured(best.replaced_by(trial), Speed(verdict_of(timings), timings))
-    attempt.draft.discard()
+    trial.attempt.draft.discard()
     return None
 
 

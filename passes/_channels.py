@@ -101,7 +101,7 @@ class Regions:
 def _changes(node: ir.Node, changeable: set[ir.Value]) -> bool:
     if is_dense(node):
         return True
-    if len([output for output in node.outputs if output.name]) > 1 or not _is_follower(node):
+    if any(output.name for output in node.outputs[1:]) or not _is_follower(node):
         return False
     changing = changing_inputs(node)
     return bool(changing) and changeable.issuperset(changing)

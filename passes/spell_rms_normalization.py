@@ -3,7 +3,7 @@
     gamma · (x · Reciprocal(Sqrt(ReduceMean(x²) + ε)))   ⇒   (x / Sqrt(ReduceMean(Pow(x, 2)) + ε)) · gamma
     x · (Reciprocal(Sqrt(…)) · gamma)                    ⇒   (x / Sqrt(…)) · gamma
 
-onnxruntime fuses the right side into one kernel when it loads a model, and none of the other spellings.
+onnxruntime fuses the right side into one kernel when it loads a model, and few of the other spellings.
 Source: Zhang & Sennrich 2019, arXiv:1910.07467, equation 4. From opset 23 on there is RMSNormalization, see
 fuse_rms_normalization.
 """

@@ -430,6 +430,35 @@ def test_importing_is_light() -> None:
     assert done.stdout.split() == ["[]", "[]", "set()"]
 
 
+def test_an_interruption_after_the_verification_leaves_no_files(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fuseonnx.api.measure_and_choose", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fuseonnx.optimize(path)
+    assert [each.name for each in path.parent.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("options", [{"provider": "cuda"}, {"target": "cuda"}, {"provider": "tensorrt"}])
+def test_a_provider_that_is_missing(options: dict[str, Any], path: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    with pytest.raises(BackendError, match=r"^this onnxruntime .* has no .*fuseonnx\[gpu\]"):
+        fuseonnx.optimize(path, **options)
+    assert [each.name for each in path.parent.iterdir()] == ["model.onnx"]
+    assert fuseonnx.optimize(path, **options, allow_fallback=True).report.verification.status == "passed"
+
+
+def test_a_provider_without_a_name(path: Path) -> None:
+    with pytest.raises(OptionError, match="'gpu' is no execution provider"):
+        fuseonnx.optimize(path, provider="gpu")
+
+
 def test_progress_tells_the_stages(path: Path) -> None:
     stages: list[str] = []
     result = fuseonnx.optimize(path, on_progress=stages.append)

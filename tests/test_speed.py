@@ -261,6 +261,26 @@ def test_operators_of_onnxruntime_for_a_target_of_its_own(
     assert second.choices == () and again == model
 
 
+def test_operators_of_onnxruntime_in_a_body(costs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    costs(lambda model: FAST if "com.microsoft" in {each.domain for each in model.opset_import} else 1.0)
+    names = [("then_branch", "Relu"), ("else_branch", "Neg")]
+    shape = [onnx.helper.make_tensor_value_info("b", onnx.TensorProto.FLOAT, ["batch", 4])]
+    bodies = {
+        name: onnx.helper.make_graph([node("MatMul", "x w", "p"), node(kind, "p", "b")], name, [], shape)
+        for name, kind in names
+    }
+    nodes = [
+        node("ReduceMax", "x", "m", keepdims=0),
+        node("Cast", "m", "flag", to=onnx.TensorProto.BOOL),
+        node("If", "flag", "y", **bodies),
+    ]
+    weight = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    source = make_model(nodes, {"x": ["batch", 4]}, ["y"], {"w": weight})
+    model, report = _optimize(source, **_with_forms(monkeypatch, CONTRIB))
+    assert [(each.sites, each.kept) for each in report.choices] == [(2, True)]
+    assert {each.domain: each.version for each in model.opset_import} == {"": 17, "com.microsoft": 1}
+
+
 def test_portable_artifacts_hold_standard_operators_alone(tmp_path: Path) -> None:
     assert FORMS["portable"] == FORMS["tensorrt"] == ()
     source = tmp_path / "model.onnx"

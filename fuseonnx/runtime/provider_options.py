@@ -20,6 +20,8 @@ class ProviderOptions:
     """
 
     provider: ClassVar[str]
+    yes_and_no: ClassVar[tuple[str, str]] = ("1", "0")
+    """How onnxruntime wants true and false written."""
 
     def __post_init__(self) -> None:
         for name, value in self._given().items():
@@ -37,7 +39,7 @@ class ProviderOptions:
     def as_texts(self) -> dict[str, str]:
         """Return the options that are set, as onnxruntime takes them."""
         return {
-            name: str(int(value)) if isinstance(value, bool) else str(value)
+            name: self.yes_and_no[not value] if isinstance(value, bool) else str(value)
             for name, value in self._given().items()
         }
 
@@ -148,13 +150,13 @@ class TensorrtOptions(ProviderOptions):
         trt_profile_max_shapes: largest shapes.
         trt_cuda_graph_enable: replay an engine as a CUDA graph. [0]
         trt_op_types_to_exclude: operators to keep away from TensorRT, separated by `,`.
-        trt_load_user_initializer: weights come from memory that the caller holds. [0]
         trt_dump_ep_context_model: write a model whose nodes are the engines (EPContext). [0]
         trt_ep_context_file_path: where to write it.
         trt_ep_context_embed_mode: 1 puts the engine into that model, 0 only its path. [0]
     """
 
     provider: ClassVar[str] = "TensorrtExecutionProvider"
+    yes_and_no: ClassVar[tuple[str, str]] = ("True", "False")
 
     device_id: int | None = None
     trt_max_partition_iterations: int | None = None
@@ -195,7 +197,6 @@ class TensorrtOptions(ProviderOptions):
     trt_profile_max_shapes: str | None = None
     trt_cuda_graph_enable: bool | None = None
     trt_op_types_to_exclude: str | None = None
-    trt_load_user_initializer: bool | None = None
     trt_dump_ep_context_model: bool | None = None
     trt_ep_context_file_path: str | None = None
     trt_ep_context_embed_mode: int | None = None

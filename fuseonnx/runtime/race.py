@@ -5,7 +5,7 @@
 Within a round the turns go forwards, then backwards, so that a drift of the machine falls on all alike; each
 round begins with another call, so that none has the better neighbours. A round gives one ratio; the interval
 around their median is that of the sign test (order statistics), which holds for any distribution of noise.
-A bootstrap of the median of seven rounds calls one of two equal calls slower three times as often as it may.
+A bootstrap of the median of seven rounds would call equal calls slower more than twice as often as it may.
 
 Where a session's weights and buffers lie in memory alone makes it 1 to 2 % faster or slower than another
 session of the same model, in every round alike. To compare models use `heats`, which opens them anew all the

@@ -107,10 +107,11 @@ def _create(
     import onnxruntime as ort
 
     chain = [(provider.name, dict(provider.options)) for provider in providers]
+    place = "" if providers[0] == CPU_PROVIDER else f" on {providers[0].name}"
     try:
         return ort.InferenceSession(str(model), options, providers=chain, enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes share no base but Exception
-        raise BackendError(f"{model}: onnxruntime cannot load it: {_first_line(error)}") from None
+        raise BackendError(f"{model}: onnxruntime cannot load it{place}: {_first_line(error)}") from None
 
 
 def _create_elsewhere(
@@ -125,8 +126,8 @@ def _create_elsewhere(
         with silent_loading():
             session = _create(model, options, chain)
     except BackendError as error:
-        reason = str(error).removeprefix(f"{model}: ")
-        raise ProviderMissing(why_not_loaded(provider.name) or f"{provider.name}: {reason}") from None
+        reason = why_not_loaded(provider.name) or str(error).removeprefix(f"{model}: ")
+        raise ProviderMissing(reason) from None
     if provider.name not in session.get_providers():
         raise ProviderMissing(why_not_loaded(provider.name) or f"{provider.name} found no device to run on")
     return session
@@ -196,6 +197,8 @@ def _to_numpy(value: Any) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    """Return onnxruntime's reason without its error code, on one line of at most 300 characters."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", lines[0]).strip()[:300]
+    """Return onnxruntime's reason on one line of at most 300 characters: no code, no place in its source."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = re.sub(r"^(/.*)?\[ONNXRuntimeError\] : \d+ : \w+ : ", "", line)
+    line = re.sub(r"^/.*(?=\b\w+ failure \d+: )", "", line)
+    return line.partition(" ; GPU=")[0].strip()[:300]

@@ -73,13 +73,13 @@ def runs_in(events: Iterable[Event]) -> list[Run]:
     for event in events:
         start = event["ts"]
         if event["cat"] == "Node" and event["name"].endswith(_KERNEL):
-            inside, bodies = [k for _, k in bodies], []
+            inside, bodies = _since(start, bodies)
             ended.append((start, _kernel(event, inside)))
         elif event["name"] == "SequentialExecutor::Execute":
             inside, ended = _since(start, ended)
             bodies += [(start, kernel) for kernel in inside]
         elif event["name"] == "model_run":
-            inside, bodies = [k for _, k in bodies], []
+            inside, bodies = _since(start, bodies)
             runs.append(Run(event["dur"], inside))
     return runs
 

@@ -157,6 +157,33 @@ def test_no_verify(tmp_path: Path, run_cli: Any, write_model: Any) -> None:
     assert json.loads(result.stdout)["verification"]["status"] == "skipped"
 
 
+@pytest.mark.usefixtures("measuring")
+def test_the_speed_is_measured_where_it_is_asked_for(tmp_path: Path, run_cli: Any, write_model: Any) -> None:
+    model = write_model(tmp_path / "model.onnx")
+    result = run_cli("optimize", model, "--threads", 1, "--json")
+    speed = json.loads(result.stdout)["speed"]
+    assert speed["verdict"] in {"faster", "slower", "no difference"}
+    assert (speed["provider"], speed["threads"]) == ("CPUExecutionProvider", 1)
+    (timing,) = speed["timings"]
+    assert timing["inputs"] == "normal" and timing["rounds"] >= 6
+    assert 0 < timing["low"] <= timing["ratio"] <= timing["high"]
+    assert timing["nodes"] == "4 nodes: 4 on CPU"
+
+
+def test_no_measure(tmp_path: Path, run_cli: Any, write_model: Any) -> None:
+    result = run_cli("optimize", write_model(tmp_path / "model.onnx"), "--no-measure")
+    assert "Speed: not measured: measuring was switched off" in result.stdout
+
+
+def test_provider_options_come_from_the_target(tmp_path: Path, run_cli: Any, write_model: Any) -> None:
+    model = write_model(tmp_path / "model.onnx")
+    result = run_cli("optimize", model, "--target", "cuda", "--provider-option", "no_such=1")
+    assert result.exit_code == 2
+    assert "CUDA" in result.stderr and "no_such" in result.stderr
+    assert run_cli("optimize", model, "--target", "toaster").exit_code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
 def test_samples_are_run_besides_the_generated_inputs(tmp_path: Path, run_cli: Any, write_model: Any) -> None:
     model = write_model(tmp_path / "model.onnx")
     runs = json.loads(run_cli("optimize", model, "--json").stdout)["verification"]["runs"]
@@ -238,6 +265,7 @@ def test_batch_survives_a_bad_model(models: Path, tmp_path: Path, run_cli: Any, 
     assert first.startswith(str(models / "a.onnx"))
     assert second.startswith(str(models / "deep" / "er" / "b.onnx"))
     assert "6 -> 4 nodes" in first
+    assert "of the latency (" in first and "of the latency (" in second
 
 
 def test_batch_in_json(models: Path, run_cli: Any) -> None:

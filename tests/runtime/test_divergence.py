@@ -94,9 +94,7 @@ def test_the_difference_is_what_onnxruntime_says(build: Build) -> None:
 
 def test_weights_in_a_file_of_their_own(build: Build) -> None:
     original = mlp(build)
-    candidate = damage(
-        original, 5, save_as_external_data=True, location="damaged.data", size_threshold=1000
-    )
+    candidate = damage(original, 5, save_as_external_data=True, location="damaged.data", size_threshold=1000)
     assert (candidate.parent / "damaged.data").exists()
     found = locate(original, candidate)
     assert found is not None and found.first is not None and found.first.tensor == "m5"
@@ -142,7 +140,7 @@ def test_models_that_agree_part_nowhere(build: Build) -> None:
 
 def test_what_is_random_is_passed_over(build: Build) -> None:
     """The noise never reaches the output, but would be the first tensor to differ."""
-    zero = {"zero": np.float32(0), "w": np.eye(WIDTH, dtype=np.float32)}
+    zero: dict[str, Any] = {"zero": np.float32(0), "w": np.eye(WIDTH, dtype=np.float32)}
     nodes = [
         helper.make_node("RandomNormalLike", ["x"], ["noise"]),
         helper.make_node("Mul", ["noise", "zero"], ["nothing"]),

@@ -9,6 +9,16 @@ import pytest
 
 from fuseonnx.runtime.metrics import Metrics, measure, ulp_distance, worst_of
 
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def f32(values: list[float]) -> Array:
+    return np.array(values, np.float32)
+
+
+def f64(values: list[float]) -> Array:
+    return np.array(values, np.float64)
+
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_neighbours_are_one_ulp_apart_also_across_zero_and_powers_of_two(dtype: Any) -> None:
@@ -25,8 +35,8 @@ def test_distances_are_those_of_numpys_spacing() -> None:
 
 
 def test_zeros_of_both_signs_are_equal_and_the_extremes_far_apart() -> None:
-    assert ulp_distance(np.float32([0.0]), np.float32([-0.0])).tolist() == [0.0]
-    largest = np.float64([np.finfo(np.float64).max])
+    assert ulp_distance(f32([0.0]), f32([-0.0])).tolist() == [0.0]
+    largest = f64([np.finfo(np.float64).max])
     assert ulp_distance(largest, -largest)[0] == pytest.approx(2 * 0x7FEFFFFFFFFFFFFF)
 
 
@@ -50,7 +60,7 @@ def test_cosine_and_snr_are_numpys() -> None:
 
 
 def test_opposite_and_lost_signals() -> None:
-    a = np.float32([1, 2, 3])
+    a = f32([1, 2, 3])
     assert measure(a, -a).cosine == pytest.approx(-1)
     assert measure(a, -a).snr_db == pytest.approx(10 * math.log10(1 / 4))
     assert (measure(a, 0 * a).cosine, measure(a, 0 * a).snr_db) == (0.0, 0.0)
@@ -58,11 +68,11 @@ def test_opposite_and_lost_signals() -> None:
 
 
 def test_equal_arrays_and_what_is_not_finite() -> None:
-    a = np.float32([1, np.nan, np.inf, 4])
+    a = f32([1, np.nan, np.inf, 4])
     assert measure(a, a) == Metrics(0.0, 0.0, 1.0, math.inf)
-    b = np.float32([1, np.nan, 2, 5])
-    assert measure(a, b).max_ulp == ulp_distance(np.float32([4]), np.float32([5]))[0]
-    assert measure(np.float64([1e300, 1e-300]), np.float64([2e300, 1e-300])).snr_db == pytest.approx(0.0)
+    b = f32([1, np.nan, 2, 5])
+    assert measure(a, b).max_ulp == ulp_distance(f32([4]), f32([5]))[0]
+    assert measure(f64([1e300, 1e-300]), f64([2e300, 1e-300])).snr_db == pytest.approx(0.0)
 
 
 def test_the_worst_of_two() -> None:

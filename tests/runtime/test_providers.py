@@ -57,7 +57,7 @@ def test_what_is_no_provider_is_refused_with_the_names_that_are(name: str) -> No
             TensorrtOptions(
                 trt_fp16_enable=True, trt_engine_cache_enable=True, trt_engine_cache_path="cache"
             ),
-            {"trt_fp16_enable": "1", "trt_engine_cache_enable": "1", "trt_engine_cache_path": "cache"},
+            {"trt_fp16_enable": "True", "trt_engine_cache_enable": "True", "trt_engine_cache_path": "cache"},
         ),
         (TensorrtOptions(trt_auxiliary_streams=-1), {"trt_auxiliary_streams": "-1"}),
     ],
@@ -71,8 +71,9 @@ def test_options_are_written_as_onnxruntime_takes_them_and_read_again(
 
 
 @pytest.mark.parametrize("text", ["1", "true", "True"])
-def test_yes_has_several_forms(text: str) -> None:
+def test_yes_has_several_forms_and_becomes_what_the_provider_reads(text: str) -> None:
     assert make_provider("cuda", {"prefer_nhwc": text}).options == {"prefer_nhwc": "1"}
+    assert make_provider("tensorrt", {"trt_fp16_enable": text}).options == {"trt_fp16_enable": "True"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def answers(path: Path, feeds: Any) -> dict[str, np.ndarray[Any, np.dtype[Any]]]
 def test_an_lstm_is_fed_its_own_state(build: Build) -> None:
     path = lstm(build)
     steps = rolled(path)
-    for before, step in zip(steps, steps[1:], strict=False):
+    for before, step in pairwise(steps):
         expected = answers(path, before.feeds)
         assert np.array_equal(step.feeds["h"], expected["hn"])
         assert np.array_equal(step.feeds["c"], expected["cn"])

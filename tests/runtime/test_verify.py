@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from fuseonnx.errors import OptionError
-from fuseonnx.runtime import noise, verify
+from fuseonnx.runtime import noise, session, verify
 from fuseonnx.runtime.providers import Backend, Provider
 from fuseonnx.runtime.values import MULTIPLE
 from fuseonnx.runtime.verify import Verifier
@@ -512,19 +512,29 @@ def test_the_numbers_are_those_of_onnxruntimes_answers(deep: Path, build: Build)
     damaged = build(nodes, [X], [Y], weights, name="damaged")
     judge = verifier(deep)
     (output,) = judge.compare(damaged).outputs
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    first, second = (ort.InferenceSession(path, options) for path in (deep, damaged))
-    pairs = {known.label: [s.run(None, known.feeds)[0] for s in (first, second)] for known in judge.runs}
-    a, b = pairs[output.run]
-    assert output.max_abs in np.abs(a.astype(np.float64) - b)
+    off = ort.SessionOptions()
+    off.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    first, second, by_default = (
+        ort.InferenceSession(path, options)
+        for path, options in ((deep, off), (damaged, off), (damaged, ort.SessionOptions()))
+    )
+    pairs = [
+        (known.label, first.run(None, known.feeds)[0], session.run(None, known.feeds)[0])
+        for session in (second, by_default)
+        for known in judge.runs
+    ]
+    a, b = next(
+        (a, b)
+        for label, a, b in pairs
+        if label == output.run and output.max_abs in np.abs(a.astype(np.float64) - b)
+    )
     assert output.multiple == pytest.approx(output.max_abs / output.noise_floor)
     assert output.multiple > MULTIPLE
     at = np.abs(a.astype(np.float64) - b) == output.max_abs
     bits = np.abs(a.view(np.int32).astype(np.int64) - b.view(np.int32))[at]  # same sign, so adjacent bits
     assert output.ulp in bits
     cosines, ratios = [], []
-    for one, other in pairs.values():
+    for _, one, other in pairs:
         x, y = one.ravel().astype(np.float64), other.ravel().astype(np.float64)
         cosines.append(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))
         ratios.append(10 * np.log10((x @ x) / ((x - y) @ (x - y))))
@@ -553,17 +563,18 @@ def test_what_another_provider_does_to_the_original_is_noise_if_it_is_rounding(
 ) -> None:
     """A provider that scales all answers stands in for one that rounds otherwise, or is wrong."""
     elsewhere = Backend(Provider("OtherExecutionProvider"))
-    plain_replay, plain_open = noise.replay, verify.open_session
     asked: list[tuple[str, bool]] = []
 
     def replay(model: Path, inputs: Any, backend: Backend, *, optimized: bool = False) -> Any:
         asked.append((backend.provider.name, optimized))
         scale = np.float32(factor if backend == elsewhere else 1)
-        return ([each * scale for each in values] for values in plain_replay(model, inputs, optimized=optimized))
+        return (
+            [each * scale for each in values] for values in session.replay(model, inputs, optimized=optimized)
+        )
 
     def open_session(model: Path, backend: Backend, **options: Any) -> Any:
         assert backend == elsewhere
-        return plain_open(model, **options)
+        return session.open_session(model, **options)
 
     quiet = verifier(deep).compare(deep).outputs[0]
     monkeypatch.setattr(noise, "replay", replay)
@@ -572,5 +583,7 @@ def test_what_another_provider_does_to_the_original_is_noise_if_it_is_rounding(
     cpu = "CPUExecutionProvider"
     assert asked == [(cpu, False), (cpu, True), ("OtherExecutionProvider", True)]
     assert (outcome.outputs[0].noise_floor > 2 * quiet.noise_floor) is credible
-    changed = [note for note in outcome.notes if note.endswith("OtherExecutionProvider itself changes the answer")]
+    changed = [
+        note for note in outcome.notes if note.endswith("OtherExecutionProvider itself changes the answer")
+    ]
     assert bool(changed) is not credible
