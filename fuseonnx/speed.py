@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from statistics import median
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fuseonnx.attempt import OnProgress, Recipe, Verified, cook_inside, fires
 from fuseonnx.core.rule import Step
@@ -19,15 +19,20 @@ from fuseonnx.runtime.assignment import assignment_of
 from fuseonnx.runtime.binding import call_of
 from fuseonnx.runtime.noise import Run
 from fuseonnx.runtime.providers import Backend
-from fuseonnx.runtime.race import Call, race, ratio
-from fuseonnx.runtime.session import open_session
+from fuseonnx.runtime.race import race, ratio
+from fuseonnx.runtime.session import Feeds, open_session, run
 from fuseonnx.runtime.values import leaves
 from fuseonnx.runtime.verify import Verifier
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 _FASTER, _SLOWER = 0.99, 1.01
 """Ratios between which two models are equally fast for all practical purposes."""
 _RUNS, _LEAST_SECONDS, _MOST_SECONDS = 60, 0.3, 5.0
-"""A race may take as long as this many runs of the slowest call, within these bounds."""
+"""A race may take as long as this many runs of the slower model, within these bounds."""
+_LONG_SECONDS = 0.1
+"""A run that takes longer is raced on the largest inputs alone."""
 _LEAST_ROUNDS = 6  # fewer give no confidence interval
 _PATIENCE = 3.0
 """How much longer the races take that have to confirm that a model is slower."""
@@ -200,7 +205,7 @@ class Stopwatch:
     backend: Backend
 
     def __call__(self, first: Path, second: Path, again: int) -> tuple[Timing, ...]:
-        """Return one timing for each of the runs; every other time, the second model is loaded first.
+        """Return a timing for each of the runs, or for the last; every other time, `second` is loaded first.
 
         Raises:
             BackendError: a model cannot be loaded or run.
@@ -209,16 +214,17 @@ class Stopwatch:
         with _alone():
             order = (second, first) if again % 2 else (first, second)
             sessions = {path: open_session(path, self.backend, optimized=True) for path in order}
+            once = max(_seconds_of(session, self.runs[-1].feeds) for session in sessions.values())
+            runs = self.runs if once < _LONG_SECONDS else self.runs[-1:]
             calls = [
                 call_of(sessions[path], known.feeds, self.backend)
-                for known in self.runs
+                for known in runs
                 for path in (first, second)
             ]
-            seconds = max(_LEAST_SECONDS, min(_RUNS * max(map(_seconds_of, calls)), _MOST_SECONDS))
-            each = seconds * patience / len(calls)
-            times = race(calls, seconds=each, min_rounds=_LEAST_ROUNDS, enough=_clear)
+            seconds = max(_LEAST_SECONDS, min(_RUNS * once, _MOST_SECONDS)) * patience
+            times = race(calls, seconds=seconds / len(calls), min_rounds=_LEAST_ROUNDS, enough=_clear)
             nodes = assignment_of(sessions[second]).summary()
-        pairs = zip(self.runs, times[::2], times[1::2], strict=True)
+        pairs = zip(runs, times[::2], times[1::2], strict=True)
         return tuple(_timing(known.label, original, other, nodes) for known, original, other in pairs)
 
 
@@ -239,11 +245,11 @@ def _elements(known: Run) -> int:
     return sum(array.size for array in arrays)
 
 
-def _seconds_of(call: Call) -> float:
+def _seconds_of(session: onnxruntime.InferenceSession, feeds: Feeds) -> float:
     """Return what the second run takes: the first one still allocates."""
-    call()
+    run(session, feeds)
     began = time.perf_counter()
-    call()
+    run(session, feeds)
     return time.perf_counter() - began
 
 

@@ -135,6 +135,7 @@ from fuseonnx.passes import (
     swap_negated_if,
     swap_transposed_product,
     unroll_loops,
+    unsqueeze_scalar,
 )
 from fuseonnx.targets import Target
 
@@ -295,6 +296,7 @@ STAGES: tuple[Stage, ...] = (
             fuse_transposed_matmul.RULE,
             fuse_pooled_conv.RULE,
             pad_channels.RULE,
+            unsqueeze_scalar.RULE,
             keep_pad_before_max_pool.RULE,
         ),
     ),

@@ -19,6 +19,8 @@ from fuseonnx.passes._reshaped import dims_of, new_target, perm_through
 
 _MAX_COPIED_BYTES = 1 << 12
 """A constant with other users is permuted into a copy up to this size."""
+_ROW = 32
+"""Starting on a row of a broadcast takes about as long as it takes to transpose this many elements."""
 _MAX_TABLE_BYTES = 1 << 16
 """A table may be gathered from in another layout, element by element, as long as the cache holds it."""
 
@@ -79,7 +81,31 @@ def _elementwise(view: View) -> Flip | None:
     if len(node.inputs) == 1:
         return Flip({0: view.perm}, view.perm)
     inputs = _operands(view, view.perm, range(len(node.inputs)))
-    return None if inputs is None else Flip(inputs, view.perm)
+    return None if inputs is None else Flip(inputs, view.perm, penalty=_more_rows(view))
+
+
+def _more_rows(view: View) -> int:
+    """Return what it costs that constants of one axis meet shorter rows in the new layout than in the old.
+
+    onnxruntime's kernels take a row at a time: along the axis of the constant if that is the last one, else
+    all that lies behind it.
+    """
+    dims = known_dims(view.node.outputs[0])
+    if dims is None or len(dims) != len(view.perm):
+        return 0
+    moved = [dims[old] for old in inverse(view.perm)]
+    cost = 0
+    for value in view.node.inputs:
+        if value is not None and is_const(value):
+            shape = tuple(constant_tensor(value).shape.numpy())
+            axes = [len(dims) - len(shape) + at for at, dim in enumerate(shape) if dim != 1]
+            if len(axes) == 1:
+                cost += _rows(moved, view.perm[axes[0]]) - _rows(dims, axes[0])
+    return _ROW * cost
+
+
+def _rows(dims: Sequence[int | None], axis: int) -> int:
+    return volume(dims[: axis if axis == len(dims) - 1 else axis + 1])
 
 
 def _axis(view: View, default: int | None = None) -> int | None:

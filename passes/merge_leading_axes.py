@@ -11,6 +11,8 @@ LayerNormalization and Relu (docs/forms.md), and less where a Gelu follows.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import onnx_ir as ir
 
@@ -38,13 +40,22 @@ _ARITHMETIC_BROADCASTS = 7
 
 def run(model: ir.Model, journal: Journal) -> None:
     """Change every region that then has fewer nodes."""
+    merge(model, journal, _NAME, lambda region, exits: nodes_saved(region, exits) > 0)
+
+
+def merge(model: ir.Model, journal: Journal, name: str, pays: Callable[[Region, list[Exit]], bool]) -> None:
+    """Change every region for which it pays, under the name of a pass."""
     names = Names(model)
     for graph, opset, constant_nodes in places(model):
         if opset >= _ARITHMETIC_BROADCASTS:
-            _run(graph, opset, names, journal, constant_nodes=constant_nodes)
+            for region, exits, at in _regions(graph, opset):
+                if pays(region, exits) and journal.admits(name, at):
+                    _Change(region, graph, names, constant_nodes=constant_nodes).make(exits)
+                    journal.record(name, at)
 
 
-def _run(graph: ir.Graph, opset: int, names: Names, journal: Journal, *, constant_nodes: bool) -> None:
+def _regions(graph: ir.Graph, opset: int) -> Iterator[tuple[Region, list[Exit], str]]:
+    """Yield the regions, what leaves them, and the name of the value at which each was found."""
     seen: set[ir.Node] = set()
     order: dict[ir.Node, int] = {}
     for seed in [node for node in graph if node.op_type in ("MatMul", "LayerNormalization")]:
@@ -54,11 +65,9 @@ def _run(graph: ir.Graph, opset: int, names: Names, journal: Journal, *, constan
         seen.update(region.nodes)
         order = order or {node: place for place, node in enumerate(graph)}
         region = Region(region.lead, dict(sorted(region.nodes.items(), key=lambda item: order[item[0]])))
-        exits, at = exits_of(region, opset), seed.outputs[0].name or ""
-        if exits is None or nodes_saved(region, exits) <= 0 or not journal.admits(_NAME, at):
-            continue
-        _Change(region, graph, names, constant_nodes=constant_nodes).make(exits)
-        journal.record(_NAME, at)
+        exits = exits_of(region, opset)
+        if exits is not None:
+            yield region, exits, seed.outputs[0].name or ""
 
 
 class _Change:

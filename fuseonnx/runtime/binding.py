@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fuseonnx.errors import BackendError, OptionError
 from fuseonnx.runtime.provider_options import CudaOptions, TensorrtOptions
-from fuseonnx.runtime.providers import Backend, Provider
+from fuseonnx.runtime.providers import Backend, Provider, make_provider
 from fuseonnx.runtime.race import Call
 from fuseonnx.runtime.session import Feeds, run
 
@@ -32,7 +32,7 @@ def with_cuda_graph(provider: Provider) -> Provider:
     """
     if provider.name not in _GRAPH_OPTION:
         raise OptionError(f"--cuda-graph: {provider.name} has no CUDA graphs; give --provider cuda")
-    return Provider(provider.name, {**provider.options, _GRAPH_OPTION[provider.name]: "1"})
+    return make_provider(provider.name, {**provider.options, _GRAPH_OPTION[provider.name]: "1"})
 
 
 def is_bound(backend: Backend) -> bool:

@@ -12,12 +12,14 @@ import onnxruntime
 
 from tests.helpers import (
     Feeds,
+    Rewritten,
     all_nodes,
     assert_same_answers,
     batch_norm_weights,
     make_model,
     node,
     random_feeds,
+    rewrite,
     run_reference,
 )
 
@@ -44,10 +46,17 @@ class Net:
         return name
 
     def conv(
-        self, source: str, target: str, *shape: int, kernel: int = 3, bias: bool = True, **attributes: Any
+        self,
+        source: str,
+        target: str,
+        outputs: int,
+        inputs: int,
+        *,
+        kernel: int = 3,
+        bias: bool = True,
+        **attributes: Any,
     ) -> str:
-        """A Conv; `shape` is that of its weight up to the kernel: outputs, inputs of a group."""
-        outputs, inputs = shape
+        """A Conv that pads by half its kernel; `inputs` are those of one group."""
         weight = self.rng.normal(size=(outputs, inputs, kernel, kernel)) / (kernel * inputs**0.5)
         self.weights[f"{target}_w"] = weight.astype(np.float32)
         names = f"{source} {target}_w"

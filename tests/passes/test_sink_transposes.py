@@ -341,3 +341,25 @@ def test_a_network_in_nhwc_keeps_only_the_transpose_of_its_input() -> None:
     assert len(after.model.graph.node) == len(nodes) - 7
     assert_same_answers(model, after.model, random_feeds(model, n=2))
     assert rewrite(after.model, RULE, NOOP).fired == {}
+
+
+@pytest.mark.parametrize(
+    ("perm", "shape", "first"),
+    [
+        pytest.param(TO_NCHW, (3,), "Transpose", id="rows of three numbers become long"),
+        pytest.param(TO_NCHW, (), "Add", id="one number meets any layout"),
+        pytest.param(TO_NCHW, (3, 4, 3), "Add", id="rows are whole"),
+        pytest.param(TO_NHWC, (3, 1, 1), "Add", id="rows are long already"),
+    ],
+)
+def test_goes_before_a_constant_that_meets_short_rows(
+    perm: tuple[int, ...], shape: tuple[int, ...], first: str
+) -> None:
+    nodes = [node("Add", "x c", "s"), turn("s", "t", *perm), node("Conv", "t w", "y")]
+    dims = ("n", 3, 4, 3) if perm == TO_NCHW else ("n", 3, 4, 5)
+    channels = 3 if perm == TO_NCHW else 4
+    model = make_model(nodes, {"x": dims}, ["y"], {"c": weights(*shape), "w": weights(2, channels, 1, 1)})
+    after = rewrite(model, RULE)
+    assert after.model.graph.node[0].op_type == first
+    assert_same_answers(model, after.model)
+    assert not rewrite(after.model, RULE).fired
