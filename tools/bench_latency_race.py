@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,8 +19,8 @@ from fuseonnx.runtime.providers import Backend
 from fuseonnx.runtime.race import heats, race, ratio, settled
 from fuseonnx.runtime.session import open_session
 from tools.bench_latency_models import inputs_of
-from tools.bench_latency_table import OURS, Entry, Left, Result
-from tools.zoo_subject import setup
+from tools.bench_latency_table import OURS, TARGETS, Entry, Left, Result
+from tools.bench_optimize import PACKAGES, machine, versions
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -53,17 +54,15 @@ def race_all(saved: Path, seconds: float, name: str, model: str, files: Mapping[
         tool: _entry(times[0], own, loads[0], loaded)
         for tool, own, loaded in zip(paths, times, loads, strict=True)
     }
-    samples = saved.with_suffix(".npz")
-    np.savez(samples, **feeds)
     shapes = {key: "×".join(map(str, value.shape)) or "scalar" for key, value in feeds.items()}
     result = Result(
         name=name,
         input=", ".join(f"{key} {shape}" for key, shape in shapes.items()),
         original=entries.pop(ORIGINAL),
         entries=entries | {tool: Entry(failure=reason) for tool, reason in failures.items()},
-        left=_left({tool: Path(path) for tool, path in paths.items() if tool in (ORIGINAL, *OURS)}, samples),
+        left=_left(paths, feeds, saved.with_suffix(".npz")) if name in TARGETS else {},
         rounds=len(times[0]),
-        setup=setup(),
+        setup=f"{machine()}; Python {platform.python_version()}, {', '.join(versions(PACKAGES))}",
         day=datetime.now(UTC).date().isoformat(),
     )
     result.save(saved)
@@ -162,11 +161,14 @@ def _open(path: str) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _left(paths: Mapping[str, Path], samples: Path) -> dict[str, Left]:
-    """Return where the time of each file goes."""
+def _left(paths: Mapping[str, str], feeds: Mapping[str, Any], samples: Path) -> dict[str, Left]:
+    """Return where the time of the original goes, and that of our files; keep the inputs in `samples`."""
+    np.savez(samples, **feeds)
+    backend = Backend(threads=1)
     return {
-        tool: _left_of(profile(path, runs=PROFILED_RUNS, samples=samples, backend=Backend(threads=1)))
-        for tool, path in paths.items()
+        tool: _left_of(profile(paths[tool], runs=PROFILED_RUNS, samples=samples, backend=backend))
+        for tool in (ORIGINAL, *OURS)
+        if tool in paths
     }
 
 

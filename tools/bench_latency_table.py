@@ -192,11 +192,11 @@ def summary(results: Sequence[Result]) -> Iterator[str]:
 
 
 def left_table(results: Sequence[Result]) -> Iterator[str]:
-    """Yield what is left of the models with a target, or of all when none has one."""
+    """Yield what is left of the models with a target, which alone are profiled."""
     heads = ("Conv, Gemm, MatMul", "other operators", "layout reorders", "slowest operators in the end")
     yield _row("model", *heads)
     yield "|---|---:|---:|---:|---|"
-    for result in [each for each in results if each.name in TARGETS] or results:
+    for result in filter(lambda result: result.left, results):
         files = list(result.left.values())
         yield _row(
             result.name,

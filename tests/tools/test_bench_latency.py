@@ -87,12 +87,15 @@ def test_the_summary_means_over_the_files_that_are_right() -> None:
 
 def test_the_page_has_every_part_and_says_what_failed() -> None:
     failed = Result("nasnet_mobile", failure="stopped after 900 s")
-    lines = list(page([result("densenet121", 0.9, 0.8, 1), result("torch.vit", 0.9, 0.8, 1), failed]))
+    lines = list(
+        page([result("densenet121", 0.9, 0.8, 1), result("torch.vit", 0.9, 0.8, 1, left={}), failed])
+    )
     assert [line for line in lines if line.startswith("### ")] == [
         "### Models with a target",
         "### All others",
         "### What is left",
     ]
+    assert sum("→ 70%" in line for line in lines) == 1
     assert "| densenet121 | 50% → 70% | 30% → 20% | 12 → 2 | Conv 70% |" in lines
     assert lines[-1] == "- nasnet_mobile failed: stopped after 900 s"
 
@@ -142,7 +145,7 @@ def test_files_of_no_use_are_told_and_the_others_raced(
     )
     original = models.pop("original")
     saved = tmp_path / "result.json"
-    bench_latency_race.race_all(saved, 0.02, "mine", original, models)
+    bench_latency_race.race_all(saved, 0.02, "densenet121", original, models)
     found = Result.load(saved)
     assert found.input == "x 1×3"
     assert found.entries["other"].failure == "wrong: output 0 is 2.0e+00 off, relative to its magnitude"
