@@ -43,9 +43,8 @@ class Comparison(_Document):
         provider: onnxruntime's name of the execution provider that ran the candidate.
         verification: whether the answers are the same, and output by output how far they are apart.
         accuracy: of both models on the labelled samples, if labels were given.
-        divergence: the first tensor in which they part, if that was asked for. Inner tensors can differ by
-            more than noise while the outputs hide it, as behind a softmax.
-        trace: the rule that did it, if the answers differ.
+        divergence: the first tensor in which they part, if that was asked for and they do.
+        trace: the rule that did it.
         seconds: stage name to wall-clock seconds.
     """
 
@@ -100,7 +99,7 @@ def verify(  # noqa: PLR0913
         threads: threads inside an operator on the CPU; 0 is onnxruntime's own choice.
         allow_fallback: accept that nodes run on the CPU that the provider does not take.
         strict: take other names, or another order, of inputs and outputs for a difference.
-        bisect: find the first tensor that differs and, if the answers do, the rule that did it.
+        bisect: where the answers differ, find the first tensor that does, and the rule that did it.
         extra_rules: rules of your own with which the candidate was made.
         on_progress: told the name of each stage as it begins.
         **export_options: how to export a model that is not ONNX: see `ExportOptions`.
@@ -123,10 +122,9 @@ def verify(  # noqa: PLR0913
             clock("accuracy")
             accuracy = verifier.accuracy(other.path, known_labels, labels_output)
         divergence = guilty = None
-        if bisect:
+        if bisect and verification.status == "failed":
             clock("bisect")
             divergence = verifier.divergence(other.path, verification)
-        if bisect and verification.status == "failed":
             guilty = trace(source.path, other.path, verifier, _passes(extra_rules))
         clock.stop()
         return Comparison(

@@ -39,7 +39,7 @@ def comparison_sections(comparison: Comparison) -> Iterator[Section]:
     if comparison.accuracy:
         yield _accuracy(comparison.accuracy)
     if comparison.divergence:
-        yield _divergence(comparison.divergence, same=comparison.same)
+        yield _divergence(comparison.divergence)
     if comparison.trace:
         yield _trace(comparison.trace)
 
@@ -111,7 +111,7 @@ def _accuracy(accuracy: Accuracy) -> Section:
     )
 
 
-def _divergence(divergence: Divergence, *, same: bool) -> Section:
+def _divergence(divergence: Divergence) -> Section:
     first = divergence.first
     rows: list[tuple[str, str]] = []
     if first:
@@ -120,13 +120,13 @@ def _divergence(divergence: Divergence, *, same: bool) -> Section:
             ("made by", first.made_by),
             ("in the other model by", first.made_in_candidate_by),
             ("difference", first.reason),
+            ("last tensor that agrees", divergence.last_agreeing or "none"),
         ]
-    rows.append(("last tensor that agrees", divergence.last_agreeing or "none"))
     rows.append(("on run", divergence.run))
-    title = "No tensor differs that has one name in both models"
-    if first:
-        title = "Where they part inside, although the answers agree" if same else "Where they part"
-    note = f"{divergence.compared} of {divergence.common} common tensors were compared, optimizations off"
+    title = (
+        "Where they part" if first else "No tensor that has one name in both models leads to the difference"
+    )
+    note = f"{divergence.common} tensors with one name in both models were compared, optimizations off"
     return Section(title, ("", ""), tuple(rows), "ll", notes=(note,), alarm=first is not None)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from statistics import median
@@ -19,7 +20,7 @@ from fuseonnx.runtime.assignment import assignment_of
 from fuseonnx.runtime.binding import call_of
 from fuseonnx.runtime.noise import Run
 from fuseonnx.runtime.providers import Backend
-from fuseonnx.runtime.race import race, ratio
+from fuseonnx.runtime.race import Call, heats, race, ratio
 from fuseonnx.runtime.session import Feeds, open_session, run
 from fuseonnx.runtime.values import leaves
 from fuseonnx.runtime.verify import Verifier
@@ -199,7 +200,7 @@ def verdict_of(timings: Sequence[Timing]) -> Literal["faster", "slower", "no dif
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """Races models at onnxruntime's default level, both open at once."""
+    """Races models at onnxruntime's default level."""
 
     runs: Sequence[Run]
     backend: Backend
@@ -210,22 +211,40 @@ class Stopwatch:
         Raises:
             BackendError: a model cannot be loaded or run.
         """
-        patience = _PATIENCE if again else 1.0
         with _alone():
+            began = time.perf_counter()
             order = (second, first) if again % 2 else (first, second)
             sessions = {path: open_session(path, self.backend, optimized=True) for path in order}
+            opening = time.perf_counter() - began
             once = max(_seconds_of(session, self.runs[-1].feeds) for session in sessions.values())
-            runs = self.runs if once < _LONG_SECONDS else self.runs[-1:]
-            calls = [
-                call_of(sessions[path], known.feeds, self.backend)
-                for known in runs
-                for path in (first, second)
-            ]
-            seconds = max(_LEAST_SECONDS, min(_RUNS * once, _MOST_SECONDS)) * patience
-            times = race(calls, seconds=seconds / len(calls), min_rounds=_LEAST_ROUNDS, enough=_clear)
             nodes = assignment_of(sessions[second]).summary()
-        pairs = zip(runs, times[::2], times[1::2], strict=True)
-        return tuple(_timing(known.label, original, other, nodes) for known, original, other in pairs)
+            runs = self.runs if once < _LONG_SECONDS else self.runs[-1:]
+            seconds = max(_LEAST_SECONDS, min(_RUNS * once, _MOST_SECONDS)) * (_PATIENCE if again else 1.0)
+            if 2 * _LEAST_ROUNDS * opening * len(runs) <= seconds:  # what heats take: half of it to open
+                sessions.clear()
+            each = seconds / len(runs)
+            return tuple(
+                _timing(known.label, self._times(known, (first, second), sessions, each), nodes)
+                for known in runs
+            )
+
+    def _times(
+        self,
+        known: Run,
+        paths: Sequence[Path],
+        kept: Mapping[Path, onnxruntime.InferenceSession],
+        seconds: float,
+    ) -> list[list[float]]:
+        """Race two models on one set of inputs, in new sessions each round unless some are kept."""
+        each = seconds / len(paths)
+        if kept:
+            calls = [call_of(kept[path], known.feeds, self.backend) for path in paths]
+            return race(calls, seconds=each, min_rounds=_LEAST_ROUNDS, enough=_clear)
+        openers = [partial(self._open, path, known.feeds) for path in paths]
+        return heats(openers, seconds=each, min_rounds=_LEAST_ROUNDS, enough=_clear).times
+
+    def _open(self, path: Path, feeds: Feeds) -> Call:
+        return call_of(open_session(path, self.backend, optimized=True), feeds, self.backend)
 
 
 def worth_timing(runs: Sequence[Run]) -> list[Run]:
@@ -254,15 +273,14 @@ def _seconds_of(session: onnxruntime.InferenceSession, feeds: Feeds) -> float:
 
 
 def _clear(times: list[list[float]]) -> bool:
-    """Whether each pair of models differs without doubt, or by no more than matters."""
-    ratios = [ratio(first, second) for first, second in zip(times[::2], times[1::2], strict=True)]
-    return all(
-        each.high < _FASTER or each.low > _SLOWER or (each.low > _FASTER and each.high < _SLOWER)
-        for each in ratios
-    )
+    """Whether two models differ without doubt, or by no more than matters."""
+    found = ratio(*times)
+    near = found.low > _FASTER and found.high < _SLOWER
+    return found.high < _FASTER or found.low > _SLOWER or near
 
 
-def _timing(label: str, original: Sequence[float], artifact: Sequence[float], nodes: str) -> Timing:
+def _timing(label: str, times: list[list[float]], nodes: str) -> Timing:
+    original, artifact = times
     found = ratio(original, artifact)
     return Timing(
         inputs=label,

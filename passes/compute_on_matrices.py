@@ -3,8 +3,8 @@
     x: [b, h, w, c] ─ MatMul(w) ─ Add(v) ─ Gelu ─ MatMul(w') ─ Add(v') ─ y
         ⇒   x ─ Reshape([-1, c]) ─ Gemm(w, v) ─ Gelu ─ Gemm(w', v') ─ Reshape([-1, h, w, c']) ─ y
 
-It is merge_leading_axes without its limit. onnxruntime fuses an Add before a Gelu into a kernel that is slower
-than its Gelu; as a part of Gemm it costs nothing. docs/forms.md has the times.
+It is merge_leading_axes with another limit. onnxruntime fuses an Add before a Gelu into a kernel that is
+slower than its Gelu; as a part of Gemm it costs nothing. docs/forms.md has the times.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fuseonnx.passes.merge_leading_axes import merge
 
 _NAME = "compute_on_matrices"
 _MORE_NODES = 2
-"""As many may be added at the borders of a region, of which each Add that Gemm takes pays one."""
+"""By so many may the Reshapes at the borders of a region outnumber the Adds that Gemm takes."""
 
 
 def run(model: ir.Model, journal: Journal) -> None:

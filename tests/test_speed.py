@@ -389,12 +389,12 @@ def test_one_process_of_a_batch_measures_at_a_time(tmp_path: Path, monkeypatch: 
         with lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def race(calls: Any, **_: Any) -> list[list[float]]:
+    def times(*_: Any) -> list[list[float]]:
         with pytest.raises(BlockingIOError):
             take()
-        return [[1.0] * 7 for _ in calls]
+        return [[1.0] * 7, [1.0] * 7]
 
-    monkeypatch.setattr(speed, "race", race)
+    monkeypatch.setattr(speed.Stopwatch, "_times", times)
     _, report = _optimize(_model())
     assert report.speed is not None and report.speed.verdict == "no difference"
     take()

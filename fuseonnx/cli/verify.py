@@ -62,7 +62,7 @@ def verify(  # noqa: PLR0913, PLR0917
     threads: ThreadsOption = 0,
     allow_fallback: AllowFallbackOption = False,
     bisect: Annotated[
-        bool, typer.Option("--bisect", help="Find the first inner tensor that differs, and the rule that did it.")
+        bool, typer.Option("--bisect", help="Find the first tensor that differs, and the rule that did it.")
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Other names or another order of outputs are a difference.")

@@ -115,18 +115,18 @@ class Verifier:
     def divergence(self, candidate: Path, verification: Verification) -> Divergence | None:
         """Return where `candidate`, of which a comparison said `verification`, parts from the original.
 
-        Looks at the inputs for which an output differs most, by what it is allowed. None if no output could
-        be compared. Raises BackendError as `find_divergence` does.
+        None if no output was found to differ. Raises BackendError as `find_divergence` does.
         """
         reference = self._reference
-        if isinstance(reference, str) or not verification.outputs:
+        failed = {output.name: output.run for output in verification.outputs if not output.passed}
+        if isinstance(reference, str) or not failed:
             return None
-        worst = max(verification.outputs, key=lambda output: (not output.passed, output.multiple))
-        feeds = next(known.feeds for known in reference.runs if known.label == worst.run)
+        label = next(iter(failed.values()))
+        feeds = next(known.feeds for known in reference.runs if known.label == label)
         matching = _match(reference.signature, Signature.of(open_session(candidate, self._backend)), True)
         theirs = feeds if isinstance(matching, str) else matching.feeds(feeds)
         models = (Subject(self._original, feeds), Subject(candidate, theirs))
-        return find_divergence(*models, worst.run, reference.rounding, self._backend)
+        return find_divergence(*models, failed.keys(), label, reference.rounding, self._backend)
 
     @property
     def runs(self) -> Sequence[Run]:

@@ -69,7 +69,7 @@ def test_a_wrong_weight_is_found_where_it_is(build: Build, layer: int) -> None:
     assert found.first.tensor == f"m{layer}"
     assert found.first.made_by == found.first.made_in_candidate_by == f"MatMul 'MatMul{layer}'"
     assert found.last_agreeing == (f"t{layer - 1}" if layer else "")
-    assert (found.compared, found.common) == (3 * layer + 1, 3 * LAYERS + 2)
+    assert found.common == 3 * LAYERS + 2
     assert sorted(each.name for each in original.parent.iterdir()) == ["damaged.onnx", "original.onnx"]
 
 
@@ -110,7 +110,7 @@ def test_tensors_are_compared_in_chunks(build: Build, monkeypatch: pytest.Monkey
     original = mlp(build)
     found = locate(original, damage(original, 5))
     assert found is not None and found.first is not None
-    assert (found.first.tensor, found.last_agreeing, found.compared) == ("m5", "t4", 16)
+    assert (found.first.tensor, found.last_agreeing) == ("m5", "t4")
 
 
 def test_models_without_common_names_part_nowhere(build: Build) -> None:
@@ -130,7 +130,7 @@ def test_models_without_common_names_part_nowhere(build: Build) -> None:
     assert verification.status == "failed"
     found = verifier.divergence(candidate, verification)
     assert found is not None
-    assert (found.first, found.common, found.last_agreeing) == (None, 1, "head")
+    assert (found.first, found.common, found.last_agreeing) == (None, 1, "")
 
 
 def test_models_that_agree_part_nowhere(build: Build) -> None:
@@ -172,3 +172,47 @@ def test_a_folder_that_cannot_be_written_is_left_alone(
         session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
         assert [each.name for each in session.get_outputs()] == ["t3"]
         assert path.stat().st_size < 20_000 < original.stat().st_size
+
+
+def test_a_factor_that_only_moved_is_not_the_culprit(build: Build) -> None:
+    """A rewrite may scale one tensor and the next weight the other way: what follows agrees again."""
+    weights = {f"w{i}": np.random.default_rng(i).normal(size=(WIDTH, WIDTH)) for i in range(4)}
+    nodes, last = [], "x"
+    for i in range(4):
+        nodes.append(helper.make_node("MatMul", [last, f"w{i}"], ["y" if i == 3 else f"m{i}"]))
+        last = f"m{i}"
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", WIDTH]) for n in "xy")
+
+    def write(name: str, *factors: float) -> Path:
+        scaled = {k: (w * f).astype(np.float32) for (k, w), f in zip(weights.items(), factors, strict=True)}
+        return build(nodes, [x], [y], scaled, name=name)
+
+    original = write("original", 1, 1, 1, 1)
+    assert locate(original, write("moved", 4, 0.25, 1, 1)) is None
+    found = locate(original, write("wrong", 4, 0.25, 1.01, 1))
+    assert found is not None and found.first is not None
+    assert (found.first.tensor, found.last_agreeing) == ("m2", "m1")
+
+
+def test_what_a_body_reads_is_on_the_way(build: Build) -> None:
+    branches = {
+        key: helper.make_graph(
+            [helper.make_node(op, ["inner"], [f"{key}_out"])],
+            key,
+            [],
+            [helper.make_tensor_value_info(f"{key}_out", TensorProto.FLOAT, None)],
+        )
+        for key, op in (("then_branch", "Sin"), ("else_branch", "Cos"))
+    }
+    nodes = [
+        helper.make_node("Neg", ["x"], ["negative"]),
+        helper.make_node("Mul", ["negative", "factor"], ["inner"]),
+        helper.make_node("If", ["yes"], ["y"], **branches),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    yes = {"yes": np.array(True)}
+    original = build(nodes, [x], [y], {**yes, "factor": np.float32(1)})
+    found = locate(original, build(nodes, [x], [y], {**yes, "factor": np.float32(1.01)}, name="wrong"))
+    assert found is not None and found.first is not None
+    assert (found.first.tensor, found.last_agreeing) == ("inner", "negative")
