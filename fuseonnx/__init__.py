@@ -14,47 +14,73 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fuseonnx.api import Result, optimize, plan
+    from fuseonnx.benchmarking import bench
+    from fuseonnx.comparing import Comparison, verify
     from fuseonnx.core.builder import Builder, Refused
     from fuseonnx.core.pattern import any_of, const, maybe, op, var
     from fuseonnx.core.rule import GraphPass, Match, Rule
     from fuseonnx.errors import FuseOnnxError
     from fuseonnx.exporting import Exported, export
     from fuseonnx.frontends.options import ExportOptions, InputSpec
+    from fuseonnx.profiling import compare_profiles, profile
     from fuseonnx.report import Report
+    from fuseonnx.runtime.benchmark import Benchmark
+    from fuseonnx.runtime.profile import Profile, ProfileDiff
+    from fuseonnx.runtime.provider_options import CpuOptions, CudaOptions, TensorrtOptions
+    from fuseonnx.runtime.providers import Provider
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Benchmark",
     "Builder",
+    "Comparison",
+    "CpuOptions",
+    "CudaOptions",
     "ExportOptions",
     "Exported",
     "FuseOnnxError",
     "GraphPass",
     "InputSpec",
     "Match",
+    "Profile",
+    "ProfileDiff",
+    "Provider",
     "Refused",
     "Report",
     "Result",
     "Rule",
+    "TensorrtOptions",
     "any_of",
+    "bench",
+    "compare_profiles",
     "const",
     "export",
     "maybe",
     "op",
     "optimize",
     "plan",
+    "profile",
     "var",
+    "verify",
 ]
 
 _HOMES = {
     "fuseonnx.api": ("Result", "optimize", "plan"),
+    "fuseonnx.benchmarking": ("bench",),
+    "fuseonnx.comparing": ("Comparison", "verify"),
     "fuseonnx.core.builder": ("Builder", "Refused"),
     "fuseonnx.core.pattern": ("any_of", "const", "maybe", "op", "var"),
     "fuseonnx.core.rule": ("GraphPass", "Match", "Rule"),
     "fuseonnx.errors": ("FuseOnnxError",),
     "fuseonnx.exporting": ("Exported", "export"),
     "fuseonnx.frontends.options": ("ExportOptions", "InputSpec"),
+    "fuseonnx.profiling": ("compare_profiles", "profile"),
     "fuseonnx.report": ("Report",),
+    "fuseonnx.runtime.benchmark": ("Benchmark",),
+    "fuseonnx.runtime.profile": ("Profile", "ProfileDiff"),
+    "fuseonnx.runtime.provider_options": ("CpuOptions", "CudaOptions", "TensorrtOptions"),
+    "fuseonnx.runtime.providers": ("Provider",),
 }
 
 

@@ -15,7 +15,7 @@ from fuseonnx.exporting import verifier_of
 from fuseonnx.frontends import ExportKeywords, ModelLike, opened
 from fuseonnx.frontends.graphsurgeon import as_graph_pass
 from fuseonnx.io.load import read_weightless
-from fuseonnx.report import Verification, _Document
+from fuseonnx.report import Document, Verification
 from fuseonnx.runtime.accuracy import Accuracy, Array, load_labels
 from fuseonnx.runtime.divergence import Divergence
 from fuseonnx.runtime.providers import Backend, Provider, as_backend
@@ -33,7 +33,7 @@ GivenLabels: TypeAlias = str | Path | Array | Sequence[int]
 
 
 @dataclass(frozen=True)
-class Comparison(_Document):
+class Comparison(Document):
     """What `verify` found.
 
     Attributes:

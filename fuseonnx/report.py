@@ -157,7 +157,7 @@ class Undone:
 
 
 @dataclass(frozen=True)
-class _Document:
+class Document:
     """A dataclass that can be written as JSON."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -170,7 +170,7 @@ class _Document:
 
 
 @dataclass(frozen=True)
-class Export(_Document):
+class Export(Document):
     """How an ONNX model was made of a framework's, and how near its answers are to the framework's own."""
 
     source: str
@@ -188,7 +188,7 @@ class Export(_Document):
 
 
 @dataclass(frozen=True)
-class Report(_Document):
+class Report(Document):
     """Everything `optimize` has to say about one model."""
 
     source: str

@@ -297,11 +297,14 @@ def _timing(label: str, times: list[list[float]], nodes: str) -> Timing:
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """Wait until no other process of the same batch measures."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        yield
+        return
     if lock_file is None:
         yield
         return
-    import fcntl
-
     with lock_file.open() as file:  # closing it, as the end of a process does, releases the lock
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

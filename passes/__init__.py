@@ -315,7 +315,12 @@ For `cpu` and `cuda` they may write operators that only onnxruntime knows.
 """
 
 
+def catalogue() -> tuple[Stage, ...]:
+    """Return every rewrite in the order in which they run, the forms that are chosen by measuring last."""
+    forms = tuple(dict.fromkeys(chain.from_iterable(FORMS.values())))
+    return (*STAGES, Stage("forms that are measured", forms)) if forms else STAGES
+
+
 def all_steps() -> dict[str, Step]:
     """Return every rewrite by its name, in the order in which they run."""
-    steps = [step for stage in STAGES for step in stage.steps]
-    return {step.name: step for step in chain(steps, *FORMS.values())}
+    return {step.name: step for stage in catalogue() for step in stage.steps}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fuseonnx.core.rule import Step
-from fuseonnx.passes import STAGES
+from fuseonnx.passes import catalogue
 
 CATALOGUE = Path(__file__).resolve().parents[1] / "docs" / "rules.md"
 
@@ -17,20 +17,21 @@ HEAD = """\
 # Rules
 
 Every rewrite, in the order in which they run. The steps of a stage run together until none of them changes
-anything, then the next stage begins; the whole is repeated until a round changes nothing. `--only` and
-`--skip` take these names; `fuseonnx explain NAME` prints an entry.
+anything, then the next stage begins; the whole is repeated until a round changes nothing. Forms that are
+measured are tried one by one after that, for the target that they are for. `--only` and `--skip` take these
+names; `fuseonnx explain NAME` prints an entry.
 
 This page is made of the docstrings in `passes/` by `python tools/catalogue.py`.
 """
 
 
-def catalogue() -> str:
+def page() -> str:
     """Return the catalogue as Markdown."""
     return "\n".join((HEAD, *_entries()))
 
 
 def _entries() -> Iterator[str]:
-    for number, stage in enumerate(STAGES, start=1):
+    for number, stage in enumerate(catalogue(), start=1):
         yield f"## {number}. {stage.name.capitalize()}\n"
         for step in stage.steps:
             yield _entry(step)
@@ -44,5 +45,5 @@ def _entry(step: Step) -> str:
 
 
 if __name__ == "__main__":
-    CATALOGUE.write_text(catalogue(), encoding="utf-8")
+    CATALOGUE.write_text(page(), encoding="utf-8")
     print(f"wrote {CATALOGUE}")

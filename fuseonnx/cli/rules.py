@@ -13,7 +13,7 @@ def rules() -> None:
     """List the rewrites, in the order in which they run."""
     with one_line_errors("rules", debug=False):
         from fuseonnx.markdown import Section
-        from fuseonnx.passes import STAGES
+        from fuseonnx.passes import catalogue
 
         print_sections(
             "Rewrites, in the order in which they run",
@@ -24,7 +24,7 @@ def rules() -> None:
                     tuple((step.name, _first_paragraph(step.doc)) for step in stage.steps),
                     "ll",
                 )
-                for stage in STAGES
+                for stage in catalogue()
             ],
         )
 
@@ -33,9 +33,9 @@ def explain(rule: Annotated[str, typer.Argument(metavar="RULE", help="Name of a 
     """Show what a rewrite does, and when it keeps out."""
     with one_line_errors(rule, debug=False):
         from fuseonnx.errors import OptionError
-        from fuseonnx.passes import STAGES
+        from fuseonnx.passes import all_steps
 
-        docs = {step.name: step.doc for stage in STAGES for step in stage.steps}
+        docs = {name: step.doc for name, step in all_steps().items()}
         if rule not in docs:
             raise OptionError(f"unknown rule '{rule}'; {_closest(rule, list(docs))}")
         typer.echo(f"{rule}\n\n{docs[rule]}")

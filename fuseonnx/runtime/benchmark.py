@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fuseonnx.errors import BackendError
-from fuseonnx.report import _Document
+from fuseonnx.report import Document
 from fuseonnx.runtime.assignment import assignment_of
 from fuseonnx.runtime.binding import call_of
 from fuseonnx.runtime.memory import Memory, measure_memory
@@ -91,7 +91,7 @@ class Entrant:
 
 
 @dataclass(frozen=True)
-class Benchmark(_Document):
+class Benchmark(Document):
     """Models on the same inputs.
 
     Attributes:

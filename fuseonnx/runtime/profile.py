@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from fuseonnx.errors import BackendError
-from fuseonnx.report import _Document
+from fuseonnx.report import Document
 from fuseonnx.runtime.providers import CPU_PROVIDER, Backend
 from fuseonnx.runtime.recording import WARMUP, Recording
 from fuseonnx.runtime.session import Feeds
@@ -69,7 +69,7 @@ class GroupTime:
 
 
 @dataclass(frozen=True)
-class Profile(_Document):
+class Profile(Document):
     """Where the time of one model goes.
 
     Each time is the interquartile mean over the runs, so that an interruption by another process does not
@@ -117,7 +117,7 @@ class OpChange:
 
 
 @dataclass(frozen=True)
-class ProfileDiff(_Document):
+class ProfileDiff(Document):
     """Two models, run in turn in one process on the same inputs.
 
     Attributes:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tools.catalogue import CATALOGUE, catalogue
+from tools.catalogue import CATALOGUE, page
 
 PASSES = Path(__file__).parents[2] / "passes"
 
 
 def test_is_up_to_date() -> None:
-    assert CATALOGUE.read_text(encoding="utf-8") == catalogue(), "run: python tools/catalogue.py"
+    assert CATALOGUE.read_text(encoding="utf-8") == page(), "run: python tools/catalogue.py"
 
 
 def test_every_file_of_passes_is_listed() -> None:
