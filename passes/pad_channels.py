@@ -65,7 +65,7 @@ def run(model: ir.Model, journal: Journal) -> None:
 
 def _why_not(region: Region, more: int) -> str:
     """Return why a region stays as it is, or an empty string."""
-    convs = [node for node in (*region.followers, *region.readers) if _is_picky(node)]
+    convs = [node for node in (*region.followers, *region.readers) if _is_picky(node, more)]
     if any(((channels_of(node.inputs[0]) or 0) + more) % _STEP for node in convs):
         return "convolutions that need other numbers of channels depend on each other"
     return "too many others read the channels" if len(region.cut) > sum(map(_wins, convs)) else ""
@@ -75,10 +75,10 @@ def _wins(node: ir.Node) -> bool:
     return _is_picky(node) and bool((channels_of(node.inputs[0]) or 0) % _STEP)
 
 
-def _is_picky(node: ir.Node) -> bool:
-    """Whether it depends on the channels that a node reads if onnxruntime has a blocked kernel for it."""
+def _is_picky(node: ir.Node, more: int = 0) -> bool:
+    """Whether it depends on its channels if onnxruntime has a blocked kernel for a node that reads `more`."""
     channels = channels_of(node.inputs[0]) if node.op_type == "Conv" else None
-    return channels is not None and (is_depthwise(node) or (channels >= _FEWEST and is_dense(node)))
+    return channels is not None and (is_depthwise(node) or (channels + more >= _FEWEST and is_dense(node)))
 
 
 class _Padding:

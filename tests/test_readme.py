@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,16 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """All names after the README's Python blocks ran, in a folder that holds a model.onnx."""
-    shutil.copyfile(ROOT / "examples" / "digits.onnx", tmp_path / "model.onnx")
-    monkeypatch.chdir(tmp_path)
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copyfile(ROOT / "examples" / "digits.onnx", folder / "model.onnx")
     names: dict[str, Any] = {"__name__": __name__}
-    for block in re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE):
-        exec(compile(block, "README.md", "exec"), names)
-    return names
+    with contextlib.chdir(folder):
+        for block in re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE):
+            exec(compile(block, "README.md", "exec"), names)
+        yield names
 
 
 def test_every_kind_of_model_comes_back_as_its_kind(names: dict[str, Any]) -> None:

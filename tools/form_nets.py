@@ -129,7 +129,8 @@ def guarded(heads: Heads, *, late: bool) -> onnxruntime.InferenceSession:
     positions, width = heads[0], heads[1] * heads[2]
     net = Net(positions, width)
     scores, v = three_products(net, net.op("Reshape", "x", np.array([-1, width]))[0], heads)
-    (value,), zeros = net.op("Softmax", scores, axis=-1), f32(0)
+    zeros: str | np.ndarray = f32(0)
+    (value,) = net.op("Softmax", scores, axis=-1)
     if late:
         (value,) = net.op("MatMul", value, v)
         (zeros,) = net.op("ReduceSum", net.op("Mul", v, f32(0))[0], np.array([-2]))

@@ -1,9 +1,9 @@
 """Find the first tensor in which two models part.
 
 Tensors are compared that have one name in both models, each within its own rounding noise, on inputs for
-which the outputs differ. A tensor that differs need not be wrong: a rewrite may move a factor or a Transpose
-past it, and what follows agrees again. So the search goes upwards from the outputs that differ, each way as
-far as the first tensor that agrees.
+which the outputs differ. A tensor that differs need not be wrong: a rewrite may move a factor past it, and
+what follows agrees again. So the search goes upwards from the outputs that differ, each way as far as the
+first tensor that agrees.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from fuseonnx.core.graph import proto_bodies_of
@@ -23,7 +24,7 @@ from fuseonnx.runtime.providers import CPU_PROVIDER, Backend
 from fuseonnx.runtime.reference import identical
 from fuseonnx.runtime.revealed import revealed
 from fuseonnx.runtime.session import Feeds, open_session, run
-from fuseonnx.runtime.values import Difference, Rounding, largest, leaves
+from fuseonnx.runtime.values import Array, Difference, Rounding, largest, leaves
 
 _FIRST_COUNT = 64
 _CHUNK_BYTES = 128 << 20
@@ -150,7 +151,7 @@ def _differences(
             expected = _expected(first, original.feeds, rounding, backend)
             found = [leaves(value) for value in run(open_session(second, backend), candidate.feeds)]
         for name, known, other in zip(chunk, expected, found, strict=True):
-            yield name, judge_output(known, other, rounding) or Difference()
+            yield name, _judge(known, other, rounding)
         size = sum(leaf.nbytes for known in expected for leaf in known.leaves)
         start += len(chunk)
         count = min(2 * count, max(1, int(count * _CHUNK_BYTES / max(size, 1))))
@@ -172,3 +173,25 @@ def _expected(model: Path, feeds: Feeds, rounding: Rounding, backend: Backend) -
         for known, value in zip(expected, values, strict=True):
             move(known, leaves(value), rounding, any_size=False)
     return expected
+
+
+def _judge(expected: Expected, found: list[Array], rounding: Rounding) -> Difference:
+    """Judge a tensor; the same elements in another order or shape are no difference.
+
+    Rewriting moves Transpose and Reshape nodes, so that a value can keep its name but not its layout.
+    """
+    difference = judge_output(expected, found, rounding) or Difference()
+    sizes = [leaf.size for leaf in expected.leaves]
+    if difference.severity <= 1.0 or sizes != [leaf.size for leaf in found]:
+        return difference
+    ordered = replace(expected, leaves=[_sorted(leaf) for leaf in expected.leaves])
+    ordered.noise = expected.noise
+    again = judge_output(ordered, [_sorted(leaf) for leaf in found], rounding) or Difference()
+    if again.severity > 1.0 and difference.max_abs < float("inf"):
+        return difference
+    return replace(again, reason=f"{difference.reason}; sorted, it {again.reason}" if again.reason else "")
+
+
+def _sorted(array: Array) -> Array:
+    ordered: Array = np.sort(array, axis=None)
+    return ordered

@@ -160,6 +160,15 @@ def test_pads_in_bodies() -> None:
         assert_same_everywhere(model, after.model, feeds)
 
 
+def test_outputs_of_bodies_keep_their_channels() -> None:
+    model = folds.in_branches(block().model(outputs=["b", "y"]))
+    after = rewrite(model, RULE)
+    assert after.fired == {RULE: 2}
+    assert after.ops["Slice"] == 2
+    for feeds in folds.flags(model):
+        assert_same_everywhere(model, after.model, feeds)
+
+
 def test_pads_next_to_all_other_rules() -> None:
     net = block(between=[node("BatchNormalization", "a gamma beta mean var", "m"), node("Relu", "m", "b")])
     net.weights |= batch_norm_weights(11)
@@ -229,15 +238,17 @@ def test_a_reader_whose_weights_the_caller_may_set_reads_a_slice() -> None:
     assert_pads(model, [*PADDED, (2, 11)], slices=1)
 
 
-def test_a_reader_in_a_body_reads_a_slice() -> None:
+def test_readers_in_bodies_read_a_slice() -> None:
+    readers = {"yes": node("Conv", "b k", "yes"), "no": node("Neg", "b", "no")}
     branches = [
-        helper.make_graph([node(op, "b", name)], name, [], [onnx.ValueInfoProto(name=name)])
-        for op, name in (("Abs", "yes"), ("Neg", "no"))
+        helper.make_graph([reader], name, [], [onnx.ValueInfoProto(name=name)])
+        for name, reader in readers.items()
     ]
     net = block()
+    net.const("k", 2, 11, 1, 1)
     net.weights["flag"] = np.array(True)
     net.add("If", "flag", "z", then_branch=branches[0], else_branch=branches[1])
-    after = assert_pads(net.model(outputs=["y", "z"]), PADDED, slices=1).model
+    after = assert_pads(net.model(outputs=["y", "z"]), [*PADDED, (2, 11)], slices=1).model
     assert made_by(after, "b").op_type == "Slice"
     assert made_by(after, "no").input == ["b"]
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
-from tests.helpers import node
+from tests.helpers import node, rewrite
 from tests.passes import folds
-from tests.passes.channels import Net, assert_stays, block
+from tests.passes.channels import RULE, Net, assert_stays, block
 
 CANNOT = "what makes the channels cannot make more"
 TOO_MANY = "too many others read the channels"
@@ -99,8 +99,9 @@ def test_keeps_a_channel_multiplier() -> None:
         pytest.param([node("Div", "a zero", "m"), node("Sigmoid", "m", "b")], id="0 / 0, constant"),
         pytest.param([node("Add", "a free", "b")], id="an operand for each channel that is not constant"),
         pytest.param([node("Transpose", "a", "b", perm=[0, 1, 3, 2])], id="Transpose"),
-        pytest.param([node("Concat", "a row", "b", axis=2)], id="Concat of rows"),
+        pytest.param([node("Concat", "row a", "b", axis=2)], id="Concat of rows"),
         pytest.param([node("Concat", "a narrow a", "b", axis=1)], id="twice in a Concat"),
+        pytest.param([node("BatchNormalization", "a p p p p", "b", training_mode=1)], id="training"),
         pytest.param([node("MaxPool", "a", "b places", kernel_shape=[1, 1])], id="indices"),
     ],
 )
@@ -114,6 +115,7 @@ def test_keeps_what_cannot_follow(between: Sequence[onnx.NodeProto]) -> None:
         "zero": np.array([[0]], np.float32),
         "huge": np.array(np.inf, np.float32),
         "free": np.ones((11, 8, 8), np.float32),
+        "p": np.ones(11, np.float32),
         "narrow": np.ones((2, 3, 8, 8), np.float32),
         "row": np.ones((2, 11, 1, 8), np.float32),
     }
@@ -141,6 +143,19 @@ def test_keeps_local_functions() -> None:
     assert_stays(folds.in_function(block().model()))
 
 
+@pytest.mark.parametrize(("ir_version", "fired"), [(3, {}), (10, {RULE: 2})])
+def test_keeps_bodies_that_can_hold_no_initializers(ir_version: int, fired: dict[str, int]) -> None:
+    net = block()
+    constants = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array))
+        for name, array in net.weights.items()
+    ]
+    net.nodes, net.weights = [*constants, *net.nodes], {}
+    model = folds.in_branches(net.model(opset=13))
+    model.ir_version = ir_version
+    assert rewrite(model, RULE).fired == fired
+
+
 def test_keeps_a_maker_whose_convolutions_need_other_numbers() -> None:
     """The sum of 11 and 11 channels needs two more, the last 11 on their own need one."""
     net = Net()
@@ -152,3 +167,21 @@ def test_keeps_a_maker_whose_convolutions_need_other_numbers() -> None:
     net.conv("s", "u", 5, 11)
     net.add("Add", "t u", "y")
     assert_stays(net.model(), CONFLICT)
+
+
+@pytest.mark.parametrize(("first", "last"), [(5, 11), (2, 13)])
+def test_keeps_what_would_cost_another_convolution_its_blocks(first: int, last: int) -> None:
+    """A dense Conv reads 16 channels, or 15 and then 18; before the rule onnxruntime blocks both."""
+    net = Net()
+    net.conv("x", "p", first, 3)
+    net.conv("x", "q", last, 3)
+    net.conv(net.add("Concat", "p q", "j", axis=1), "t", 5, first + last)
+    net.conv(net.depthwise("q", "s", last), "u", 5, last)
+    net.add("Add", "t u", "y")
+    assert_stays(net.model(), CONFLICT)
+
+
+def test_keeps_device_configurations() -> None:
+    model = block().model()
+    model.graph.node[0].device_configurations.add(configuration_id="two")
+    assert_stays(model, CANNOT)

@@ -216,3 +216,48 @@ def test_what_a_body_reads_is_on_the_way(build: Build) -> None:
     found = locate(original, build(nodes, [x], [y], {**yes, "factor": np.float32(1.01)}, name="wrong"))
     assert found is not None and found.first is not None
     assert (found.first.tensor, found.last_agreeing) == ("inner", "negative")
+
+
+def test_another_layout_is_no_difference(build: Build) -> None:
+    """Two layers on [n, t, d] are computed on [n * t, d] and transposed by a rewrite; the third is wrong."""
+    rng = np.random.default_rng(0)
+    weights = {f"w{i}": rng.normal(size=(WIDTH, WIDTH)).astype(np.float32) for i in range(3)}
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 5, WIDTH]) for n in "xy")
+    first, second = (helper.make_node("Tanh", [f"m{i}"], [f"t{i}"]) for i in (0, 1))
+    original = build(
+        [
+            helper.make_node("MatMul", ["x", "w0"], ["m0"]),
+            first,
+            helper.make_node("MatMul", ["t0", "w1"], ["m1"]),
+            second,
+            helper.make_node("MatMul", ["t1", "w2"], ["m2"]),
+            helper.make_node("Neg", ["m2"], ["y"]),
+        ],
+        [x],
+        [y],
+        weights,
+    )
+    wrong = build(
+        [
+            helper.make_node("Reshape", ["x", "flat"], ["rows"]),
+            helper.make_node("MatMul", ["rows", "w0"], ["m0"]),
+            first,
+            helper.make_node("Gemm", ["w1", "t0"], ["m1"], transA=1, transB=1),
+            second,
+            helper.make_node("Gemm", ["t1", "w2"], ["m2"], transA=1),
+            helper.make_node("Reshape", ["m2", "shape"], ["back"]),
+            helper.make_node("Neg", ["back"], ["y"]),
+        ],
+        [x],
+        [y],
+        {
+            **weights,
+            "w2": weights["w2"] * np.float32(1.01),
+            "flat": np.array([-1, WIDTH]),
+            "shape": np.array([2, 5, WIDTH]),
+        },
+        name="wrong",
+    )
+    found = locate(original, wrong)
+    assert found is not None and found.first is not None
+    assert (found.first.tensor, found.last_agreeing) == ("m2", "t1")
