@@ -24,6 +24,7 @@ from fuseonnx.frontends.tensorflow import (
     is_tf_function,
 )
 from fuseonnx.frontends.torch import convert_torch, is_torch_model, load_torch
+from fuseonnx.importing import working_folder
 
 OnProgress = Callable[[str], None]
 Converter = Callable[[Path, ExportOptions, OnProgress], Conversion]
@@ -118,20 +119,17 @@ def _convert_made(factory: str, folder: Path, options: ExportOptions, show: OnPr
 
 def _make(factory: str) -> Any:
     module_name, _, attribute = factory.partition(":")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
     try:
-        module = importlib.import_module(module_name)
-        made = getattr(module, attribute)
-        return made if converter_of(made) else made()
+        with working_folder():
+            module = importlib.import_module(module_name)
+            made = getattr(module, attribute)
+            return made if converter_of(made) else made()
     except ModuleNotFoundError as error:
         raise ExportError(f"no module '{error.name}'; run it where the module can be imported") from error
     except AttributeError as error:
         if hasattr(sys.modules.get(module_name), attribute):
             raise
         raise ExportError(f"the module has no '{attribute}'") from error
-    finally:
-        sys.path.remove(here)
 
 
 @contextlib.contextmanager

@@ -112,8 +112,8 @@ def verify(  # noqa: PLR0913
     known_labels = None if labels is None else _labels(labels)
     with opened(original, export_options, clock) as source, opened(candidate, None, clock) as other:
         clock("verify")
-        verifier = verifier_of(source, input_shapes or {}, None, backend)
-        verifier.samples = None if samples is None else _samples(samples)
+        given = None if samples is None else _samples(samples)
+        verifier = verifier_of(source, input_shapes or {}, given, backend)
         _require_runnable(other.path, backend)
         compare = verifier.compare_with_framework if source.conversion else verifier.compare
         verification = compare(other.path, renamed=not strict)

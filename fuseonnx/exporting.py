@@ -24,6 +24,7 @@ from fuseonnx.report import SWITCHED_OFF, Export, Verification
 from fuseonnx.runtime.probe import require_provider
 from fuseonnx.runtime.providers import CPU, Backend
 from fuseonnx.runtime.reference import Attempt
+from fuseonnx.runtime.samples import Samples
 from fuseonnx.runtime.session import Feeds
 from fuseonnx.runtime.verify import Verifier
 
@@ -94,7 +95,7 @@ def export(
 def verifier_of(
     source: Source,
     shapes: Mapping[str, Sequence[int]],
-    samples: str | Path | None,
+    samples: str | Samples | None,
     backend: Backend = CPU,
 ) -> Verifier:
     """Return what compares models on `backend` with `source`, and with the framework that it comes from.
@@ -107,7 +108,7 @@ def verifier_of(
         source.path,
         graph_of=read_weightless(source.path),
         shapes=shapes,
-        samples=Path(samples) if samples else None,
+        samples=Path(samples) if isinstance(samples, str) else samples,
         backend=backend,
         frameworks=_attempts(source.conversion) if source.conversion else (),
     )

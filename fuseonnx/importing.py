@@ -18,11 +18,11 @@ def samples_from(name: str) -> Callable[[], Iterator[Any]]:
     Raises:
         OptionError: the name is not of the form `package.module:function`, or nothing can be imported.
     """
-    with _working_folder():
+    with working_folder():
         function = _imported(name)
 
     def samples() -> Iterator[Any]:
-        with _working_folder():
+        with working_folder():
             try:
                 made: Iterable[Any] = function()
                 yield from made
@@ -53,7 +53,7 @@ def _imported(name: str) -> Callable[[], Iterable[Any]]:
 
 
 @contextlib.contextmanager
-def _working_folder() -> Iterator[None]:
+def working_folder() -> Iterator[None]:
     """Let modules of the working folder be imported."""
     here = str(Path.cwd())
     sys.path.insert(0, here)

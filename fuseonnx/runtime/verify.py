@@ -51,9 +51,9 @@ class Verifier:
         `shapes` fixes the shape of inputs by name; `samples` are run besides the generated inputs, see
         `read_samples`; `backend` is where candidates run, the original runs on the CPU; `frameworks` run the
         model that the original was exported from: the first is what counts, by how much the others differ
-        is noise. Nothing is run before the first comparison; until then `samples` can be replaced.
+        is noise. Nothing is run before the first comparison.
         """
-        self.samples = samples
+        self._samples = samples
         self._frameworks = frameworks
         self._original = original
         self._graph_of = graph_of
@@ -88,14 +88,14 @@ class Verifier:
     @property
     def has_labels(self) -> bool:
         """Whether the samples come with labels; judged by the first."""
-        return self.samples is not None and next(self._each_sample(self.samples)).labels is not None
+        return self._samples is not None and next(self._each_sample(self.samples)).labels is not None
 
     def accuracy(self, candidate: Path, labels: Array | None, output: str | None) -> Accuracy:
         """Return the accuracy on all samples of the original, and of `candidate` at the default level.
 
         `labels` and `output` are as in `measure_accuracy`, which see for the errors.
         """
-        if self.samples is None:
+        if self._samples is None:
             raise OptionError("labels belong to samples; give them with --inputs or --inputs-from")
         plain = open_session(self._original, replace(self._backend, provider=CPU_PROVIDER))
         session = open_session(candidate, self._backend, optimized=True)
@@ -106,7 +106,7 @@ class Verifier:
         return measure_accuracy(
             self._frameworks[0] if self._frameworks else partial(run, plain),
             lambda feeds: matching.values(run(session, matching.feeds(feeds))),
-            self._each_sample(self.samples),
+            self._each_sample(self._samples),
             labels,
             signature.outputs,
             output,
@@ -143,7 +143,7 @@ class Verifier:
             self._original,
             self._graph_of,
             shapes=self._shapes,
-            samples=self.samples,
+            samples=self._samples,
             seed=self._seed,
             backend=self._backend,
             attempt=self._frameworks[0] if self._frameworks else None,

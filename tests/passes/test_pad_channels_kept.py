@@ -101,7 +101,7 @@ def test_keeps_a_channel_multiplier() -> None:
         pytest.param([node("Transpose", "a", "b", perm=[0, 1, 3, 2])], id="Transpose"),
         pytest.param([node("Concat", "row a", "b", axis=2)], id="Concat of rows"),
         pytest.param([node("Concat", "a narrow a", "b", axis=1)], id="twice in a Concat"),
-        pytest.param([node("BatchNormalization", "a p p p p", "b", training_mode=1)], id="training"),
+        pytest.param([node("BatchNormalization", "a p p p p", "b m v", training_mode=1)], id="training"),
         pytest.param([node("MaxPool", "a", "b places", kernel_shape=[1, 1])], id="indices"),
     ],
 )
