@@ -88,7 +88,7 @@ class Verifier:
     @property
     def has_labels(self) -> bool:
         """Whether the samples come with labels; judged by the first."""
-        return self._samples is not None and next(self._each_sample(self.samples)).labels is not None
+        return self._samples is not None and next(self._each_sample(self._samples)).labels is not None
 
     def accuracy(self, candidate: Path, labels: Array | None, output: str | None) -> Accuracy:
         """Return the accuracy on all samples of the original, and of `candidate` at the default level.
