@@ -101,7 +101,7 @@ def test_a_model_that_fell_back_to_the_cpu_is_not_bound(model: Path) -> None:
 def test_cuda_graphs_are_an_option_of_the_provider() -> None:
     cuda = with_cuda_graph(make_provider("cuda", {"device_id": "1"}))
     assert dict(cuda.options) == {"device_id": "1", "enable_cuda_graph": "1"}
-    assert with_cuda_graph(make_provider("tensorrt")).options["trt_cuda_graph_enable"] == "1"
+    assert with_cuda_graph(make_provider("tensorrt")).options["trt_cuda_graph_enable"] == "True"
     with pytest.raises(OptionError, match="CPUExecutionProvider has no CUDA graphs; give --provider cuda"):
         with_cuda_graph(CPU.provider)
 
