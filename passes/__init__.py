@@ -6,6 +6,7 @@ from itertools import chain
 
 from fuseonnx.core.rule import Stage, Step
 from fuseonnx.passes import (
+    compute_on_matrices,
     deduplicate_initializers,
     eliminate_cast_round_trip,
     eliminate_common_subexpressions,
@@ -38,6 +39,7 @@ from fuseonnx.passes import (
     eliminate_unused_outputs,
     eliminate_zero_bias,
     factor_gated_sum,
+    floor_hidden_scores,
     fold_affine_into_conv,
     fold_affine_into_conv_transpose,
     fold_affine_into_gemm,
@@ -83,6 +85,7 @@ from fuseonnx.passes import (
     fuse_log_softmax,
     fuse_matmul_add,
     fuse_mish,
+    fuse_multi_head_attention,
     fuse_pooled_conv,
     fuse_relu,
     fuse_rms_normalization,
@@ -130,6 +133,7 @@ from fuseonnx.passes import (
     remove_dead_nodes,
     remove_unused_initializers,
     sink_heads_below_rotary_embedding,
+    sink_nan_guard,
     sink_transposes,
     spell_rms_normalization,
     swap_negated_if,
@@ -305,8 +309,16 @@ STAGES: tuple[Stage, ...] = (
 
 FORMS: dict[Target, tuple[Step, ...]] = {
     "portable": (),
-    "cpu": (),
-    "cuda": (),
+    "cpu": (
+        floor_hidden_scores.RULE,
+        sink_nan_guard.RULE,
+        fuse_multi_head_attention.RULE,
+        compute_on_matrices.RULE,
+    ),
+    "cuda": (
+        fuse_multi_head_attention.RULE,
+        compute_on_matrices.RULE,
+    ),
     "tensorrt": (),
 }
 """Target to the rules that may or may not make a model faster there: each is kept if it is measured to.

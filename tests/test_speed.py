@@ -288,7 +288,7 @@ def test_portable_artifacts_hold_standard_operators_alone(tmp_path: Path) -> Non
     with pytest.raises(OptionError, match=r"com\.microsoft::FusedMatMul.*use target cpu or cuda"):
         fuseonnx.optimize(source, extra_rules=[CONTRIB])
     assert [each.name for each in tmp_path.iterdir()] == ["model.onnx"]
-    model, _ = _optimize(_matmul_model(), CONTRIB, target="cpu", measure=False)
+    model, _ = _optimize(_matmul_model(), CONTRIB, target="cpu")
     assert "FusedMatMul" in _ops(model)
     after, _ = _optimize(model)
     assert "FusedMatMul" in _ops(after)
