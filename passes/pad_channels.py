@@ -20,7 +20,7 @@ from fuseonnx.core.constants import array_of, is_const
 from fuseonnx.core.graph import DECLARED, places
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
-from fuseonnx.passes._chains import AXES_ARE_INPUTS, int64s
+from fuseonnx.passes._chains import int64s
 from fuseonnx.passes._change import input_of
 from fuseonnx.passes._channels import (
     ARITHMETIC,
@@ -34,6 +34,7 @@ from fuseonnx.passes._channels import (
 
 _NAME = "pad_channels"
 _STEP = 4
+_SLICE_TAKES_INPUTS = 10
 _FEWEST = 16
 """A Conv that reads fewer channels is blocked whatever they are."""
 
@@ -42,7 +43,7 @@ def run(model: ir.Model, journal: Journal) -> None:
     """Pad the channels of each region in which a convolution wins by it."""
     names = Names(model)
     for graph, opset, constant_nodes in places(model):
-        if opset < AXES_ARE_INPUTS or constant_nodes:
+        if opset < _SLICE_TAKES_INPUTS or constant_nodes:
             continue
         regions, seen = Regions(graph), set[ir.Value]()
         for node in list(graph):

@@ -136,7 +136,7 @@ def test_keeps_channels_that_too_many_others_read() -> None:
 
 
 def test_keeps_old_opsets() -> None:
-    assert_stays(block().model(opset=12))
+    assert_stays(block().model(opset=9))
 
 
 def test_keeps_local_functions() -> None:
