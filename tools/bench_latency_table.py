@@ -19,7 +19,7 @@ BEST_PEER = math.inf
 TARGETS: Mapping[str, float] = {
     "densenet121": 0.86,
     "mobilenet_v3_small": 0.74,
-    "efficientnet_b0": 0.82,
+    "keras.EfficientNetB0": 0.82,
     "ch_PP-OCRv4_rec_infer": 0.82,
     "ch_PP-OCRv4_det_infer": 0.88,
     "repvgg_a2": 0.91,
