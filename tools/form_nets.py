@@ -19,10 +19,10 @@ def f32(number: float) -> np.ndarray:
 
 
 class Net:
-    """Collects the nodes and weights of a model `x` to `y`, float32 [batch, positions, width]."""
+    """Collects the nodes and weights of a model `x` to `y`, float32; `dims` are those of `x`."""
 
-    def __init__(self, positions: int, width: int) -> None:
-        self.positions, self.width = positions, width
+    def __init__(self, *dims: int | str) -> None:
+        self._x = helper.make_tensor_value_info("x", TensorProto.FLOAT, dims)
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, np.ndarray] = {}
         self._rng = np.random.default_rng(0)
@@ -47,10 +47,9 @@ class Net:
     def session(self, result: str) -> onnxruntime.InferenceSession:
         """Open the model on one thread."""
         self.nodes.append(helper.make_node("Identity", [result], ["y"]))
-        dims = ["batch", self.positions, self.width]
-        infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name in "xy"]
+        y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
         weights = [numpy_helper.from_array(array, name) for name, array in self.weights.items()]
-        graph = helper.make_graph(self.nodes, "form", infos[:1], infos[1:], weights)
+        graph = helper.make_graph(self.nodes, "form", [self._x], [y], weights)
         model = helper.make_model(graph, opset_imports=OPSETS, ir_version=10)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -69,7 +68,7 @@ BY_HEAD, BY_COLUMN = [0, 2, 1, 3], [0, 2, 3, 1]
 def attention(heads: Heads, form: Form) -> onnxruntime.InferenceSession:
     """Self-attention with one way to make scores and V."""
     positions, width = heads[0], heads[1] * heads[2]
-    net = Net(positions, width)
+    net = Net("batch", positions, width)
     (rows,) = net.op("Reshape", "x", np.array([-1, width]))
     scores, v = form(net, rows, heads)
     (weighted,) = net.op("MatMul", net.op("Softmax", scores, axis=-1)[0], v)
@@ -127,7 +126,7 @@ def masked(heads: Heads, hidden: float, *, floor: bool) -> onnxruntime.Inference
 def guarded(heads: Heads, *, late: bool) -> onnxruntime.InferenceSession:
     """Self-attention of which the rows that are NaN become 0, before the product with V or after it."""
     positions, width = heads[0], heads[1] * heads[2]
-    net = Net(positions, width)
+    net = Net("batch", positions, width)
     scores, v = three_products(net, net.op("Reshape", "x", np.array([-1, width]))[0], heads)
     zeros: str | np.ndarray = f32(0)
     (value,) = net.op("Softmax", scores, axis=-1)
@@ -144,7 +143,7 @@ def guarded(heads: Heads, *, late: bool) -> onnxruntime.InferenceSession:
 def one_operator(heads: Heads) -> onnxruntime.InferenceSession:
     """Self-attention as com.microsoft.MultiHeadAttention."""
     positions, count, size = heads
-    net = Net(positions, count * size)
+    net = Net("batch", positions, count * size)
     (rows,) = net.op("Reshape", "x", np.array([-1, count * size]))
     stacks = [
         net.op("Reshape", each, np.array([-1, positions, count * size]))[0]
@@ -177,7 +176,7 @@ def _weights(net: Net, width: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 def two_layers(positions: int, width: int, *, matrix: bool, gelu: bool) -> onnxruntime.InferenceSession:
     """LayerNormalization and two linear layers with Relu or Gelu, on a stack of matrices or on one matrix."""
-    net, x = Net(positions, width), "x"
+    net, x = Net("batch", positions, width), "x"
     if matrix:
         (x,) = net.op("Reshape", x, np.array([-1, width]))
     (value,) = net.op("LayerNormalization", x, net.random(width), net.random(width), axis=-1)

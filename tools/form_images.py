@@ -1,0 +1,133 @@
+"""Forms of the same computation on images as models of their own, for tools/bench_forms.py to time.
+
+Each function opens one form: with `new` the first one that the title of its table names, else the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime
+
+from tools.form_nets import Net, f32
+
+TO_CHANNELS_FIRST = [0, 3, 1, 2]
+PIXELS = [2, 3]
+BLOCK = 2
+"""Rows and columns of the result for each of the input."""
+
+
+def inverted_bottleneck(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
+    """Conv 1×1 to so many channels, Relu, depthwise Conv 3×3, Relu and Conv 1×1; channels padded or not."""
+    net = Net(1, 32, size, size)
+    more = (0, -channels % 4 if new else 0)
+    widen, filters = net.random(channels, 32, 1, 1), net.random(channels, 1, 3, 3)
+    narrow = net.random(32, channels, 1, 1)
+    none = (0, 0)
+    (value,) = net.op("Conv", "x", np.pad(widen, (more, none, none, none)))
+    (value,) = net.op("Relu", value)
+    (value,) = _depthwise(net, value, np.pad(filters, (more, none, none, none)))
+    (value,) = net.op("Relu", value)
+    return net.session(net.op("Conv", value, np.pad(narrow, (none, more, none, none)))[0])
+
+
+def times_number(dims: Sequence[int], *, new: bool) -> onnxruntime.InferenceSession:
+    """Mul by a number of the same rank, or by a scalar."""
+    net = Net(*dims)
+    return net.session(net.op("Mul", "x", f32(2.5).reshape([1] * len(dims) if new else []))[0])
+
+
+def add_by_channel(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
+    """Transpose to channels first, before or after Add of a constant by channel."""
+    net, value = Net(1, size, size, channels), "x"
+    constant = net.random(channels)
+    if not new:
+        (value,) = net.op("Add", value, constant)
+    (value,) = net.op("Transpose", value, perm=TO_CHANNELS_FIRST)
+    return net.session(net.op("Add", value, constant.reshape(-1, 1, 1))[0] if new else value)
+
+
+def gated_sum(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
+    """x·(g + 1) or x + x·g; the gate is a pixel of x, which costs next to nothing."""
+    net = Net(1, channels, size, size)
+    (gate,) = net.op("Slice", "x", np.array([0, 0]), np.array([1, 1]), np.array(PIXELS))
+    if new:
+        return net.session(net.op("Mul", "x", net.op("Add", gate, f32(1))[0])[0])
+    return net.session(net.op("Add", "x", net.op("Mul", "x", gate)[0])[0])
+
+
+def squeezed_by_gemm(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
+    """Squeeze-and-excitation with Gemms or with Convs."""
+    net, value = _before_gate(channels, size)
+    gate = _gate_by_gemms(net, value, channels) if new else _gate_by_convs(net, value, channels)
+    return _after_gate(net, value, gate, channels)
+
+
+def gate_spread(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
+    """Squeeze-and-excitation of which the gate gets the size of what it multiplies, or broadcasts."""
+    net, value = _before_gate(channels, size)
+    gate = _gate_by_convs(net, value, channels)
+    if new:
+        (gate,) = net.op(
+            "Resize",
+            gate,
+            "",
+            np.array([1, 1, size, size], np.float32),
+            mode="nearest",
+            nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        )
+    return _after_gate(net, value, gate, channels)
+
+
+def enlarged(channels: int, outputs: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
+    """Conv 1×1, then Conv 1×1 and DepthToSpace, or ConvTranspose with a kernel as large as its stride."""
+    net = Net(1, channels, size, size)
+    (value,) = net.op("Conv", "x", net.random(channels, channels, 1, 1))
+    weight, bias = net.random(channels, outputs, BLOCK, BLOCK), net.random(outputs)
+    if not new:
+        return net.session(net.op("ConvTranspose", value, weight, bias, strides=[BLOCK] * 2)[0])
+    moved = weight.transpose(1, 2, 3, 0).reshape(-1, channels, 1, 1)
+    (value,) = net.op("Conv", value, moved, np.repeat(bias, BLOCK**2))
+    return net.session(net.op("DepthToSpace", value, blocksize=BLOCK, mode="CRD")[0])
+
+
+def _depthwise(net: Net, value: str, filters: np.ndarray) -> list[str]:
+    return net.op("Conv", value, filters, group=len(filters), pads=[1] * 4)
+
+
+def _before_gate(channels: int, size: int) -> tuple[Net, str]:
+    """As in MobileNetV3 and EfficientNet, what is gated comes from a depthwise Conv."""
+    net = Net(1, channels, size, size)
+    (value,) = _depthwise(net, "x", net.random(channels, 1, 3, 3))
+    return net, net.op("Relu", value)[0]
+
+
+def _gate_by_convs(net: Net, value: str, channels: int) -> str:
+    (gate,) = net.op("GlobalAveragePool", value)
+    first, second = _layers(net, channels)
+    (gate,) = net.op("Conv", gate, first[0][:, :, None, None], first[1])
+    (gate,) = net.op("Conv", net.op("Relu", gate)[0], second[0][:, :, None, None], second[1])
+    return net.op("Sigmoid", gate)[0]
+
+
+def _gate_by_gemms(net: Net, value: str, channels: int) -> str:
+    (gate,) = net.op("Flatten", net.op("GlobalAveragePool", value)[0])
+    first, second = _layers(net, channels)
+    (gate,) = net.op("Gemm", gate, first[0], first[1], transB=1)
+    (gate,) = net.op("Gemm", net.op("Relu", gate)[0], second[0], second[1], transB=1)
+    (gate,) = net.op("Sigmoid", gate)
+    return net.op("Unsqueeze", gate, np.array(PIXELS))[0]
+
+
+def _layers(net: Net, channels: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Weights [outputs, inputs] and biases to a quarter of the channels and back."""
+    few = channels // 4
+    sizes = ((few, channels), (channels, few))
+    return [(net.random(*size), net.random(size[0])) for size in sizes]
+
+
+def _after_gate(net: Net, value: str, gate: str, channels: int) -> onnxruntime.InferenceSession:
+    (product,) = net.op("Mul", value, gate)
+    return net.session(net.op("Conv", product, net.random(channels // 4, channels, 1, 1))[0])
