@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import fuseonnx
 from fuseonnx.analysis.shapes import annotate
-from fuseonnx.attempt import Attempt, Recipe, about, cook_unverified, cook_verified, discarded_on_error
+from fuseonnx.attempt import Attempt, Recipe, about, cook_unverified, cook_verified
 from fuseonnx.clock import Clock
 from fuseonnx.core import pipeline
 from fuseonnx.core.journal import Journal
@@ -23,6 +23,7 @@ from fuseonnx.exporting import describe_export, verifier_of
 from fuseonnx.frontends import ExportKeywords, ModelLike, OnnxModel, Source, default_output, opened
 from fuseonnx.frontends.graphsurgeon import as_graph_pass
 from fuseonnx.io.load import load
+from fuseonnx.io.save import no_draft_left
 from fuseonnx.passes import FORMS, STAGES, all_steps
 from fuseonnx.passes.fold_constants import RULE as FOLD_CONSTANTS
 from fuseonnx.report import Report, RuleUse
@@ -125,15 +126,15 @@ def optimize(  # noqa: PLR0913
         shapes = {**(input_shapes or {}), **recipe.fix_shapes}
         verifier = verifier_of(source, shapes, samples, backend) if verify else None
         exported = describe_export(source, verifier, clock)
-        made = cook_verified(recipe, verifier, clock) if verifier else cook_unverified(recipe, clock)
-        with discarded_on_error(made.attempt.draft):
+        with no_draft_left(destination):
+            made = cook_verified(recipe, verifier, clock) if verifier else cook_unverified(recipe, clock)
             _require_standard_operators(source, target, made.attempt)
             measured = not_measured(made, "measuring was switched off")
             if verifier and measure:
                 measured = measure_and_choose(recipe, forms, verifier, made, backend, clock)
-            made = measured.made
-            parity = verifier.compare_with_framework(made.path) if verifier and exported else None
-        made.attempt.draft.publish()
+            draft = measured.made.attempt.draft
+            parity = verifier.compare_with_framework(draft.path) if verifier and exported else None
+            draft.publish()
         clock.stop()
         path = destination if source.given or output is not None else None
         report = _report(source, path, measured, clock)

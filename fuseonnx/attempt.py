@@ -145,7 +145,7 @@ def cook_verified(
     while True:
         attempt = cook(recipe, _journal_without(rolled_back), on_progress)
         on_progress("verify")
-        verification = _judged(attempt, verifier)
+        verification = verifier.compare(attempt.draft.path)
         if verification.status != "failed":
             return Verified(attempt, verification, tuple(rolled_back))
         attempt.draft.discard()
@@ -173,7 +173,7 @@ def cook_inside(best: Verified, recipe: Recipe, verifier: Verifier) -> Verified:
     the verification is then `failed`.
     """
     attempt = cook(replace(recipe, destination=best.path), _journal_without(best.rolled_back))
-    return Verified(attempt, _judged(attempt, verifier), best.rolled_back)
+    return Verified(attempt, verifier.compare(attempt.draft.path), best.rolled_back)
 
 
 def _journal_without(rolled_back: Sequence[RolledBack], limit: int | None = None) -> Journal:
@@ -197,25 +197,10 @@ def _guilty(
     while fails - passes > 1:
         limit = (passes + fails) // 2
         attempt = cook(recipe, _journal_without(rolled_back, limit))
-        failed = _judged(attempt, verifier).status == "failed"
+        failed = verifier.compare(attempt.draft.path).status == "failed"
         attempt.draft.discard()
         passes, fails = (passes, limit) if failed else (limit, fails)
     return applied[fails - 1] if fails else None
-
-
-def _judged(attempt: Attempt, verifier: Verifier) -> Verification:
-    with discarded_on_error(attempt.draft):
-        return verifier.compare(attempt.draft.path)
-
-
-@contextlib.contextmanager
-def discarded_on_error(draft: Draft) -> Iterator[None]:
-    """Leave no files of a draft behind when something goes wrong."""
-    try:
-        yield
-    except BaseException:
-        draft.discard()
-        raise
 
 
 def _sign(loaded: Loaded, journal: Journal) -> None:

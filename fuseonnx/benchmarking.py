@@ -17,9 +17,9 @@ from fuseonnx.runtime.binding import with_cuda_graph
 from fuseonnx.runtime.inputs import make_inputs
 from fuseonnx.runtime.provider_options import ProviderOptions
 from fuseonnx.runtime.providers import Backend, Provider, as_backend, for_equivalence
+from fuseonnx.runtime.recording import require_same_inputs
 from fuseonnx.runtime.samples import load_samples
 from fuseonnx.runtime.session import Feeds, open_session, run
-from fuseonnx.runtime.signature import Signature
 from fuseonnx.runtime.sizes import input_specs
 from fuseonnx.runtime.uses import Uses
 
@@ -110,11 +110,11 @@ def _inputs(
     specs = input_specs(graph, uses, shapes)
     attempt = _attempt(sources, backend)
     if samples:
-        feeds = load_samples(Path(samples), specs)[0][1]
+        label, feeds = load_samples(Path(samples), specs)[0]
         if reason := attempt(feeds):
-            raise BackendError(reason)
+            raise BackendError(f"{label}: does not fit: {reason}")
     else:
-        feeds = _made_up(graph, shapes, attempt)
+        feeds = _made_up(sources[0].name, graph, shapes, attempt)
         notes += [
             f"input {spec.name!r} is dynamic: {described(feeds[spec.name])} was chosen;"
             " give --input-shape for another size"
@@ -155,13 +155,7 @@ def _attempt(sources: Sequence[Source], backend: Backend) -> Callable[[Feeds], s
     Raises OptionError if the models have not the same inputs.
     """
     sessions = [open_session(source.path, backend, optimized=True) for source in sources]
-    first, *others = ({port.name: port.type for port in Signature.of(session).inputs} for session in sessions)
-    for source, other in zip(sources[1:], others, strict=True):
-        if other != first:
-            raise OptionError(
-                f"{source.name}: its inputs are {_ports(other)}, those of {sources[0].name} {_ports(first)};"
-                " only models with the same inputs can be raced"
-            )
+    require_same_inputs([source.name for source in sources], sessions)
 
     def attempt(feeds: Feeds) -> str:
         for source, session in zip(sources, sessions, strict=True):
@@ -174,12 +168,11 @@ def _attempt(sources: Sequence[Source], backend: Backend) -> Callable[[Feeds], s
     return attempt
 
 
-def _ports(ports: Mapping[str, str]) -> str:
-    return ", ".join(f"{name}: {kind}" for name, kind in ports.items()) or "none"
-
-
 def _made_up(
-    graph: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], attempt: Callable[[Feeds], str]
+    name: str,
+    graph: onnx.ModelProto,
+    shapes: Mapping[str, Sequence[int]],
+    attempt: Callable[[Feeds], str],
 ) -> Feeds:
     """Return the first inputs that all models accept, of the sizes that are usual if possible."""
     refused = ["they take none"]
@@ -196,4 +189,6 @@ def _made_up(
 
     for _, feeds in candidates():
         return feeds
-    raise BackendError(f"no generated input is accepted: give --input-shape or --inputs; {refused[-1]}")
+    raise BackendError(
+        f"{name}: no generated input is accepted: give --input-shape or --inputs; {refused[-1]}"
+    )

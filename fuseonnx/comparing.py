@@ -11,12 +11,14 @@ import numpy as np
 
 from fuseonnx.clock import Clock
 from fuseonnx.core.rule import GraphPass, Rule, Step
+from fuseonnx.errors import OptionError
 from fuseonnx.exporting import verifier_of
 from fuseonnx.frontends import ExportKeywords, ModelLike, opened
 from fuseonnx.frontends.graphsurgeon import as_graph_pass
 from fuseonnx.io.load import read_weightless
 from fuseonnx.report import Document, Verification
 from fuseonnx.runtime.accuracy import Accuracy, Array, load_labels
+from fuseonnx.runtime.assignment import assignment_of
 from fuseonnx.runtime.divergence import Divergence
 from fuseonnx.runtime.providers import Backend, Provider, as_backend
 from fuseonnx.runtime.samples import Given, Samples
@@ -40,7 +42,8 @@ class Comparison(Document):
         original: the model that counts.
         candidate: the model that was compared with it.
         against: what gave the answers that count: onnxruntime, or a framework with its version.
-        provider: onnxruntime's name of the execution provider that ran the candidate.
+        provider: onnxruntime's name of the execution provider that was asked for.
+        assignment: where the candidate's nodes run, in words.
         verification: whether the answers are the same, and output by output how far they are apart.
         accuracy: of both models on the labelled samples, if labels were given.
         divergence: the first tensor in which they part, if that was asked for and they do.
@@ -52,6 +55,7 @@ class Comparison(Document):
     candidate: str
     against: str
     provider: str
+    assignment: str
     verification: Verification
     accuracy: Accuracy | None
     divergence: Divergence | None
@@ -114,7 +118,7 @@ def verify(  # noqa: PLR0913
         clock("verify")
         given = None if samples is None else _samples(samples)
         verifier = verifier_of(source, input_shapes or {}, given, backend)
-        _require_runnable(other.path, backend)
+        assignment = _placed(other.path, backend)
         compare = verifier.compare_with_framework if source.conversion else verifier.compare
         verification = compare(other.path, renamed=not strict)
         accuracy = None
@@ -132,6 +136,7 @@ def verify(  # noqa: PLR0913
             candidate=other.name,
             against=source.conversion.framework if source.conversion else "onnxruntime",
             provider=backend.provider.name,
+            assignment=assignment,
             verification=verification,
             accuracy=accuracy,
             divergence=divergence,
@@ -140,15 +145,17 @@ def verify(  # noqa: PLR0913
         )
 
 
-def _require_runnable(model: Path, backend: Backend) -> None:
-    """Raise FuseOnnxError for what cannot be loaded: that is no difference between answers."""
+def _placed(model: Path, backend: Backend) -> str:
+    """Return where nodes run; raise FuseOnnxError for what cannot be loaded: that is no difference."""
     read_weightless(model)
-    open_session(model, backend)
+    return assignment_of(open_session(model, backend)).summary()
 
 
 def _samples(given: GivenSamples) -> Samples:
     if isinstance(given, str | Path):
         return Path(given)
+    if isinstance(given, Mapping):
+        raise OptionError("samples: is one mapping of inputs; give a list of them, [samples]")
     return given if callable(given) else list(given)
 
 

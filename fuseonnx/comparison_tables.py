@@ -9,6 +9,7 @@ from fuseonnx.markdown import Section
 from fuseonnx.report import OutputDifference
 from fuseonnx.runtime.accuracy import Accuracy
 from fuseonnx.runtime.divergence import Divergence
+from fuseonnx.runtime.providers import CPU_PROVIDER
 from fuseonnx.tracing import Trace
 
 _COLUMNS = {
@@ -35,7 +36,9 @@ def comparison_heading(comparison: Comparison) -> str:
 
 def comparison_sections(comparison: Comparison) -> Iterator[Section]:
     """Yield the tables of a comparison, those that would be empty left out."""
-    yield _outputs(comparison)
+    outputs = _outputs(comparison)
+    if outputs.rows or outputs.notes:
+        yield outputs
     if comparison.accuracy:
         yield _accuracy(comparison.accuracy)
     if comparison.divergence:
@@ -46,7 +49,7 @@ def comparison_sections(comparison: Comparison) -> Iterator[Section]:
 
 def _verdict(comparison: Comparison) -> str:
     verification = comparison.verification
-    where = comparison.provider.removesuffix("ExecutionProvider")
+    where = "CPU" if comparison.provider == CPU_PROVIDER.name else comparison.assignment
     if verification.status == "passed":
         return f"the same answers on {verification.runs} runs ({where})"
     what = "NOT COMPARED" if verification.status == "skipped" else "OTHER ANSWERS"

@@ -18,7 +18,7 @@ from fuseonnx.core.rule import Stage
 from fuseonnx.errors import BackendError, ExportError, OptionError
 from fuseonnx.frontends import Answers, Conversion, ExportKeywords, ModelLike, Source, default_output, opened
 from fuseonnx.io.load import load, read_weightless
-from fuseonnx.io.save import write_draft
+from fuseonnx.io.save import no_draft_left, write_draft
 from fuseonnx.passes import keep_pad_before_max_pool
 from fuseonnx.report import SWITCHED_OFF, Export, Verification
 from fuseonnx.runtime.probe import require_provider
@@ -79,15 +79,12 @@ def export(
         clock("save")
         loaded = load(source.path)
         pipeline.run(loaded.model, [_FOR_ONNXRUNTIME], Journal(), analyse=annotate)
-        draft = write_draft(loaded.model, loaded.signature, destination, external_data=external_data)
-        try:
+        with no_draft_left(destination):
+            draft = write_draft(loaded.model, loaded.signature, destination, external_data=external_data)
             if verifier:
                 clock("compare what was saved")
                 _require_parity(source, verifier.compare_with_framework(draft.path))
-        except BaseException:
-            draft.discard()
-            raise
-        draft.publish()
+            draft.publish()
         clock.stop()
         return Exported(destination, replace(report, output=str(destination), seconds=clock.seconds))
 

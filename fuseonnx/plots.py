@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fuseonnx.errors import OptionError
+from fuseonnx.errors import ModelSaveError, OptionError
 
 if TYPE_CHECKING:
     from fuseonnx.runtime.benchmark import Benchmark, Point
@@ -33,7 +33,7 @@ def plot_benchmark(benchmark: Benchmark, path: Path) -> None:
 
     Raises:
         OptionError: as `check_plot`.
-        OSError: the file cannot be written.
+        ModelSaveError: the file cannot be written.
     """
     check_plot(path)
     from matplotlib.figure import Figure
@@ -52,7 +52,10 @@ def plot_benchmark(benchmark: Benchmark, path: Path) -> None:
     for unused in axes[count:]:
         unused.set_visible(False)
     figure.suptitle(_conditions(benchmark), fontsize=9, color="#555555")
-    figure.savefig(path, dpi=150)
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise ModelSaveError(f"{path}: cannot be written: {error.strerror}; name another file") from None
 
 
 def _distribution(axes: Any, benchmark: Benchmark, point: Point) -> None:

@@ -141,8 +141,14 @@ def _conditions(*profiles: Profile) -> Section:
         ("ran on", ", ".join(dict.fromkeys(node.provider for each in profiles for node in each.nodes))),
         (f"onnxruntime {first.onnxruntime}", f"graph optimizations {'on' if first.optimized else 'off'}"),
     )
-    notes = dict.fromkeys(note for each in profiles for note in each.notes)
-    return Section("Conditions", ("", ""), rows, "ll", tuple(notes))
+    return Section("Conditions", ("", ""), rows, "ll", _notes(*profiles))
+
+
+def _notes(*profiles: Profile) -> tuple[str, ...]:
+    """Return the notes that all profiles have as they are, the others with the model's name before them."""
+    shared = set.intersection(*(set(each.notes) for each in profiles))
+    notes = (note if note in shared else f"{each.model}: {note}" for each in profiles for note in each.notes)
+    return tuple(dict.fromkeys(notes))
 
 
 def _shapes(node: NodeTime, with_inputs: bool) -> str:

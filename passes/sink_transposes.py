@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from fuseonnx.analysis.mincut import SINK, SOURCE, UNBOUNDED, Network
 from fuseonnx.core.builder import Builder, Names
 from fuseonnx.core.constants import array_of, is_const
 from fuseonnx.core.graph import places, remove_if_dead
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
-from fuseonnx.passes._cut import SINK, SOURCE, UNBOUNDED, Network
 from fuseonnx.passes._dims import known_dims
 from fuseonnx.passes._flip import (
     Flip,

@@ -61,7 +61,7 @@ def test_models_with_other_inputs_are_refused(save: Save) -> None:
 
 def test_a_shape_that_the_second_model_refuses_names_it(save: Save) -> None:
     one, other = save("a.onnx", {"x": (FLOAT, ["n"])}), save("b.onnx", {"x": (FLOAT, [7])})
-    with pytest.raises(FuseOnnxError, match=r"--input-shape.*b\.onnx"):
+    with pytest.raises(FuseOnnxError, match=r"a\.onnx: no generated .*--input-shape.*b\.onnx"):
         bench([one, other], seconds=0.01, input_shapes={"x": [5]})
 
 
@@ -120,6 +120,9 @@ def test_samples_are_what_is_run(save: Save, tmp_path: Path) -> None:
     found = bench(path, samples=tmp_path / "x.npz", seconds=0.01)
     assert found.points[0].inputs == {"x": "float32[6,3]"}
     assert found.points[0].batch == 6
+    np.savez(tmp_path / "wide.npz", x=np.ones((6, 4), np.float32))
+    with pytest.raises(FuseOnnxError, match=r"^wide\.npz: does not fit: .*a\.onnx: "):
+        bench(path, samples=tmp_path / "wide.npz", seconds=0.01)
 
 
 @pytest.mark.parametrize(

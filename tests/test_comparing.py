@@ -16,6 +16,7 @@ from torch import nn
 
 import fuseonnx
 from fuseonnx.comparing import verify
+from fuseonnx.comparison_tables import comparison_heading, comparison_sections
 from fuseonnx.core.builder import Builder
 from fuseonnx.core.pattern import const, op, var
 from fuseonnx.core.rule import Match, Rule
@@ -218,8 +219,25 @@ def test_what_cannot_be_compared_is_an_error_not_a_difference(path: Path, tmp_pa
         (unknown, {}, BackendError, "NoSuchOperator"),
         (path, {"labels": [1, 2]}, OptionError, "labels belong to samples"),
         (path, {"samples": []}, OptionError, "no samples"),
+        (path, {"samples": {"x": [1]}}, OptionError, "give a list of them"),
         (path, {"provider": "quantum"}, OptionError, "'quantum' is no execution provider"),
     ]
     for candidate, options, kind, message in cases:
         with pytest.raises(kind, match=message):
             verify(path, candidate, **options)
+
+
+def test_a_fall_back_to_the_cpu_is_told(path: Path) -> None:
+    found = verify(path, path, provider="NoSuchExecutionProvider", allow_fallback=True)
+    assert found.same
+    missing = f"{3 * LAYERS} nodes: {3 * LAYERS} on CPU; not on NoSuchExecutionProvider: "
+    assert found.assignment.startswith(missing)
+    assert missing in comparison_heading(found)
+    assert comparison_heading(verify(path, path)).endswith("runs (CPU)")
+
+
+def test_models_of_other_inputs_have_no_empty_table(path: Path) -> None:
+    other = make_model([helper.make_node("Neg", ["ids"], ["y"])], {"ids": ["n", WIDTH], "z": [1]}, ["y"])
+    found = verify(path, other)
+    assert "inputs are ids: tensor(float), z: tensor(float) instead of x" in found.verification.reason
+    assert list(comparison_sections(found)) == []

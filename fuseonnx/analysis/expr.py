@@ -7,7 +7,7 @@ polynomial can say is an unknown that spells its operands, so that computing it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 
@@ -198,6 +198,15 @@ def assuming_filled(number: Number, size: Number) -> Number:
     if _substituted(size, name, 0) != 0:
         return number
     return _substituted(_substituted(number, name, add(unknown(_CASE), 1)), _CASE, add(unknown(name), -1))
+
+
+def evaluated(number: Number, sizes: Mapping[str, int]) -> int | None:
+    """Return what a number is where the unknowns have these values, None if it has others."""
+    for name in _leaves(number):
+        if name not in sizes:
+            return None
+        number = _substituted(number, name, sizes[name])
+    return number if isinstance(number, int) else None
 
 
 def _is_cut(a: Number, b: Number) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import ceil, prod
 
 import onnx_ir as ir
@@ -15,6 +16,11 @@ from fuseonnx.core.constants import constant_tensor, is_const
 from fuseonnx.core.graph import all_graphs
 from fuseonnx.errors import OptionError
 from fuseonnx.report import GraphStats
+
+Shape = tuple[int, ...]
+ShapeOf = Callable[[ir.Value | None], Shape | None]
+KnownShapeOf = Callable[[ir.Value | None], Shape]
+Macs = Callable[[ir.Node, KnownShapeOf], int]
 
 _MOVES_DATA = frozenset(
     {
@@ -113,16 +119,64 @@ def estimate_flops(
     flops = bytes_moved = uncounted = 0
     for graph in all_graphs(copy):
         for node in graph:
-            try:
-                node_flops, node_bytes = _flops(node), _bytes_moved(node)
-            except _UnknownShapeError:
+            work = work_of(node)
+            if work is None:
                 uncounted += 1
             else:
-                flops += node_flops
-                bytes_moved += node_bytes
+                flops += work[0]
+                bytes_moved += work[1]
     return Cost(flops, bytes_moved, assumed, uncounted)
 
 
+def work_of(node: ir.Node, shape_of: ShapeOf = static_shape) -> tuple[int, int] | None:
+    """Return the operations of a node, and the bytes that it reads and writes, bodies not counted.
+
+    Args:
+        node: any node; a function call counts like an element-wise operator.
+        shape_of: tells the shape of a value, None if it is unknown.
+
+    Returns:
+        None if they depend on a shape that is unknown.
+    """
+
+    def known_shape_of(value: ir.Value | None) -> tuple[int, ...]:
+        shape = shape_of(value)
+        if shape is None or min(shape, default=0) < 0:
+            raise _UnknownShapeError
+        return shape
+
+    try:
+        return _flops(node, known_shape_of), _bytes_moved(node, known_shape_of)
+    except _UnknownShapeError:
+        return None
+
+
+def assumed_shapes(
+    model: ir.Model, input_shapes: Mapping[str, Sequence[int]]
+) -> dict[str, tuple[int, ...] | None]:
+    """Return the shape that each input is counted with, by name; None if its rank is unknown.
+
+    Args:
+        model: the model.
+        input_shapes: shapes of inputs by name; other dynamic dims count as 1, or as those of their name.
+
+    Raises:
+        OptionError: `input_shapes` names no input of the model, or does not fit the one it names.
+    """
+    inputs = {value.name or "": value for value in model.graph.inputs if not value.is_initializer()}
+    if unknown := input_shapes.keys() - inputs.keys():
+        known = ", ".join(inputs)
+        raise OptionError(f"no input is named '{min(unknown)}'; the model's inputs are: {known}")
+    sizes: dict[str, int] = {}
+    for name, wanted in input_shapes.items():
+        _take_sizes(inputs[name], wanted, sizes)
+    return {
+        name: tuple(input_shapes[name]) if name in input_shapes else _filled(value, sizes)
+        for name, value in inputs.items()
+    }
+
+
+@cache
 def dtype_name(dtype: ir.DataType) -> str:
     """Return numpy's name of an element type, such as `float32`."""
     if dtype in (ir.DataType.STRING, ir.DataType.UNDEFINED):
@@ -146,21 +200,21 @@ def _op_name(node: ir.Node) -> str:
 
 def _fix_inputs(model: ir.Model, input_shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
     """Make the shape of every input static; return those that were chosen here."""
-    inputs = {value.name or "": value for value in model.graph.inputs if not value.is_initializer()}
-    if unknown := input_shapes.keys() - inputs.keys():
-        known = ", ".join(inputs)
-        raise OptionError(f"no input is named '{min(unknown)}'; the model's inputs are: {known}")
-    sizes: dict[str, int] = {}
-    for name, wanted in input_shapes.items():
-        _take_sizes(inputs[name], wanted, sizes)
-        inputs[name].shape = ir.Shape(wanted)
+    inputs = {value.name: value for value in model.graph.inputs}
     assumed = {}
-    for name, value in inputs.items():
-        dims = [_size_or_symbol(dim) for dim in value.shape or ()]
-        if any(isinstance(dim, str) for dim in dims):
-            assumed[name] = tuple(sizes.get(dim, 1) if isinstance(dim, str) else dim for dim in dims)
-            value.shape = ir.Shape(assumed[name])
+    for name, shape in assumed_shapes(model, input_shapes).items():
+        if shape is not None:
+            if name not in input_shapes and static_shape(inputs[name]) != shape:
+                assumed[name] = shape
+            inputs[name].shape = ir.Shape(shape)
     return assumed
+
+
+def _filled(value: ir.Value, sizes: Mapping[str, int]) -> tuple[int, ...] | None:
+    if value.shape is None:
+        return None
+    dims = [_size_or_symbol(dim) for dim in value.shape]
+    return tuple(sizes.get(dim, 1) if isinstance(dim, str) else dim for dim in dims)
 
 
 def _take_sizes(value: ir.Value, wanted: Sequence[int], sizes: dict[str, int]) -> None:
@@ -189,74 +243,63 @@ class _UnknownShapeError(Exception):
     pass
 
 
-def _shape(value: ir.Value | None) -> tuple[int, ...]:
-    shape = static_shape(value)
-    if shape is None or min(shape, default=0) < 0:
-        raise _UnknownShapeError
-    return shape
-
-
-def _elements(value: ir.Value | None) -> int:
-    return prod(_shape(value))
-
-
-def _bytes_moved(node: ir.Node) -> int:
+def _bytes_moved(node: ir.Node, shape_of: KnownShapeOf) -> int:
     if node.op_type == "Constant":
         return 0
     values = [value for value in (*node.inputs, *node.outputs) if value is not None and value.name]
     return sum(
-        ceil(_elements(value) * value.dtype.itemsize)
+        ceil(prod(shape_of(value)) * value.dtype.itemsize)
         for value in values
         if value.dtype is not None and value.dtype is not ir.DataType.STRING
     )
 
 
-def _flops(node: ir.Node) -> int:
+def _flops(node: ir.Node, shape_of: KnownShapeOf) -> int:
     if node.op_type in _MOVES_DATA:
         return 0
     count = _MACS.get(node.op_type)
     if count is not None:
-        return 2 * count(node)
-    return max(_elements(value) for value in (*node.inputs[:1], node.outputs[0]) if value is not None)
+        return 2 * count(node, shape_of)
+    return max(prod(shape_of(value)) for value in (*node.inputs[:1], node.outputs[0]) if value is not None)
 
 
-def _conv(weight: int) -> Callable[[ir.Node], int]:
+def _conv(weight: int) -> Macs:
     """Per output element: weight [out channels, in channels / group, *kernel] without its first dim."""
-    return lambda node: _elements(node.outputs[0]) * prod(_shape(node.inputs[weight])[1:])
+    return lambda node, shape_of: prod(shape_of(node.outputs[0])) * prod(shape_of(node.inputs[weight])[1:])
 
 
-def _conv_transpose(node: ir.Node) -> int:
+def _conv_transpose(node: ir.Node, shape_of: KnownShapeOf) -> int:
     """Per input element: weight [in channels, out channels / group, *kernel] without its first dim."""
-    return _elements(node.inputs[0]) * prod(_shape(node.inputs[1])[1:])
+    return prod(shape_of(node.inputs[0])) * prod(shape_of(node.inputs[1])[1:])
 
 
-def _gemm(node: ir.Node) -> int:
+def _gemm(node: ir.Node, shape_of: KnownShapeOf) -> int:
     rows_first = node.attributes.get_int("transA", 0)
-    return _elements(node.outputs[0]) * _shape(node.inputs[0])[0 if rows_first else 1]
+    return prod(shape_of(node.outputs[0])) * shape_of(node.inputs[0])[0 if rows_first else 1]
 
 
-def _matmul(node: ir.Node) -> int:
-    return _elements(node.outputs[0]) * _shape(node.inputs[0])[-1]
+def _matmul(node: ir.Node, shape_of: KnownShapeOf) -> int:
+    return prod(shape_of(node.outputs[0])) * shape_of(node.inputs[0])[-1]
 
 
-def _recurrent(node: ir.Node) -> int:
+def _recurrent(node: ir.Node, shape_of: KnownShapeOf) -> int:
     """Per step and batch entry: W [directions, gates * hidden, input] and R [same, same, hidden]."""
-    steps_times_batch = prod(_shape(node.inputs[0])[:2])
-    return steps_times_batch * (_elements(node.inputs[1]) + _elements(node.inputs[2]))
+    steps_times_batch = prod(shape_of(node.inputs[0])[:2])
+    return steps_times_batch * (prod(shape_of(node.inputs[1])) + prod(shape_of(node.inputs[2])))
 
 
-def _attention(node: ir.Node) -> int:
+def _attention(node: ir.Node, shape_of: KnownShapeOf) -> int:
     """Q Kᵀ and its product with V, whether heads are a dim of their own or not."""
-    kv_length = _shape(node.inputs[1])[-2]
-    return kv_length * (_elements(node.inputs[0]) + _elements(node.outputs[0]))
+    kv_length = shape_of(node.inputs[1])[-2]
+    return kv_length * (prod(shape_of(node.inputs[0])) + prod(shape_of(node.outputs[0])))
 
 
-def _einsum(node: ir.Node) -> int:
+def _einsum(node: ir.Node, shape_of: KnownShapeOf) -> int:
     """One per point of the space that all labels span (dims under `...` as one label each)."""
     terms = node.attributes["equation"].as_string().replace(" ", "").split("->")[0].split(",")
     sizes: dict[str, int] = {}
     for term, value in zip(terms, node.inputs, strict=True):
-        shape = list(_shape(value))
+        shape = list(shape_of(value))
         head, dots, tail = term.partition("...")
         hidden = len(shape) - len(head) - len(tail)
         labels = [*head, *(f".{hidden - i}" for i in range(hidden if dots else 0)), *tail]
@@ -265,7 +308,7 @@ def _einsum(node: ir.Node) -> int:
     return prod(sizes.values())
 
 
-_MACS: dict[str, Callable[[ir.Node], int]] = {
+_MACS: dict[str, Macs] = {
     "Conv": _conv(weight=1),
     "ConvInteger": _conv(weight=1),
     "DeformConv": _conv(weight=1),

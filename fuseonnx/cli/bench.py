@@ -22,7 +22,7 @@ from fuseonnx.errors import OptionError
 
 
 def bench(  # noqa: PLR0913, PLR0917
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Models with the same inputs.")],
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="Models with the same inputs.")],
     batch: Annotated[
         str,
         typer.Option(
@@ -85,12 +85,12 @@ def bench(  # noqa: PLR0913, PLR0917
                 cuda_graph=cuda_graph,
                 on_progress=show,
             )
-        if plot:
-            plot_benchmark(found, plot)
         if as_json:
             typer.echo(found.to_json())
         else:
             print_sections(benchmark_heading(found), benchmark_sections(found))
+        if plot:
+            plot_benchmark(found, plot)
 
 
 def _parse_batches(text: str) -> list[int]:

@@ -30,7 +30,7 @@ def profile(  # noqa: PLR0913, PLR0917
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model.")],
     other: Annotated[
         Path | None,
-        typer.Argument(metavar="[OTHER]", help="Another one with the same inputs, to compare with."),
+        typer.Argument(metavar="OTHER", help="Another one with the same inputs, to compare with."),
     ] = None,
     output: Annotated[
         Path | None,

@@ -77,17 +77,26 @@ def write_draft(
     """
     if os.path.isdir(destination):  # noqa: PTH112 (a path too long is no error here)
         raise ModelSaveError(f"{destination}: is a folder; name a file with -o")
-    folder = destination.parent / f".{destination.name}.fuseonnx-{os.getpid()}"
-    with _one_line_errors(destination):
+    draft = Draft(destination, _folder_of(destination))
+    with _one_line_errors(destination), no_draft_left(destination):
         _remove_stale_drafts(destination)
-        folder.mkdir()
-        draft = Draft(destination, folder)
-        try:
-            _write(model, signature, draft, external_data or bool(signature.external_files))
-        except BaseException:
-            draft.discard()
-            raise
+        draft.folder.mkdir()
+        _write(model, signature, draft, external_data or bool(signature.external_files))
     return draft
+
+
+@contextlib.contextmanager
+def no_draft_left(destination: Path) -> Iterator[None]:
+    """Leave nothing of this process's draft of `destination` behind if an error or an interrupt comes."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(_folder_of(destination), ignore_errors=True)
+        raise
+
+
+def _folder_of(destination: Path) -> Path:
+    return destination.parent / f".{destination.name}.fuseonnx-{os.getpid()}"
 
 
 def _write(model: ir.Model, signature: Signature, draft: Draft, external_data: bool) -> None:

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from fuseonnx.errors import OptionError
 from fuseonnx.runtime.reference import Attempt
-from fuseonnx.runtime.samples import LABELS, Sample
+from fuseonnx.runtime.samples import LABELS, UNREADABLE, Sample, why_unreadable
 from fuseonnx.runtime.signature import Port
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -60,7 +59,8 @@ class Tally:
             )
         if labels.min(initial=0) < 0 or labels.max(initial=0) >= classes:
             raise OptionError(
-                f"the labels are {labels.min()} to {labels.max()}, the classes 0 to {classes - 1}"
+                f"the labels are {labels.min()} to {labels.max()}, the classes 0 to {classes - 1};"
+                " give class numbers from 0 on"
             )
         ranked = [np.argsort(-scores.astype(np.float64), axis=1, kind="stable") for scores in (before, after)]
         found = [ranking[:, :5] == labels.reshape(-1, 1) for ranking in ranked]
@@ -131,7 +131,10 @@ def measure_accuracy(
         if known is None:
             raise OptionError(f"{sample.label}: has no labels; give all samples some, or --labels")
         start += rows
-        tally.add(scores, np.asarray(after(sample.feeds)[position]), known)
+        try:
+            tally.add(scores, np.asarray(after(sample.feeds)[position]), known)
+        except OptionError as error:
+            raise OptionError(f"{sample.label}: {error}") from None
     if labels is not None and start != len(labels):
         raise OptionError(f"{len(labels)} labels for {start} rows of samples; give one class number a row")
     return tally.result()
@@ -152,5 +155,5 @@ def load_labels(path: Path) -> Array:
             if len(named) != 1:
                 raise OptionError(f"{path}: holds {sorted(archive)}; call the labels 'labels'")
             return np.asarray(archive[named[0]]).reshape(-1)
-    except (OSError, ValueError, BadZipFile, TypeError) as error:
-        raise OptionError(f"{path}: not a readable .npy or .npz file: {str(error).splitlines()[0]}") from None
+    except UNREADABLE as error:
+        raise OptionError(f"{path}: not a readable .npy or .npz file: {why_unreadable(error)}") from None

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fuseonnx.errors import BackendError
+from fuseonnx.errors import BackendError, OptionError
 from fuseonnx.runtime.providers import Backend
 from fuseonnx.runtime.session import Feeds, open_session, run
+from fuseonnx.runtime.signature import Signature
 from fuseonnx.runtime.trace import Trace
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def record(
     """Run models, given as (name, file), in turn, under the profiler and then as often without it.
 
     The trace has `WARMUP` runs more than `runs`. Raises BackendError when a model cannot be loaded, or not
-    run on `feeds`.
+    run on `feeds`, and OptionError when the models have not the same inputs.
     """
     names = [name for name, _ in models]
     with tempfile.TemporaryDirectory(prefix="fuseonnx-", ignore_cleanup_errors=True) as folder:
@@ -51,12 +52,28 @@ def record(
             on_progress(f"load {path.name}")
             profile_to = Path(folder) / str(number)
             sessions.append(open_session(path, backend, optimized=optimized, profile_to=profile_to))
+        require_same_inputs(names, sessions)
         on_progress("run under the profiler")
         _take_turns(names, sessions, feeds, WARMUP + runs)
         traces = [_trace(name, session) for name, session in zip(names, sessions, strict=True)]
         on_progress("run without the profiler")
         bare = _take_turns(names, sessions, feeds, runs)
     return [Recording(trace, 1000 * min(seconds)) for trace, seconds in zip(traces, bare, strict=True)]
+
+
+def require_same_inputs(names: Sequence[str], sessions: Sequence[onnxruntime.InferenceSession]) -> None:
+    """Raise OptionError if a model has not the inputs, by name and type, that the first has."""
+    first, *others = ({port.name: port.type for port in Signature.of(session).inputs} for session in sessions)
+    for name, other in zip(names[1:], others, strict=True):
+        if other != first:
+            raise OptionError(
+                f"{name}: its inputs are {_ports(other)}, those of {names[0]} {_ports(first)};"
+                " only models with the same inputs can be compared"
+            )
+
+
+def _ports(ports: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}: {kind}" for name, kind in ports.items()) or "none"
 
 
 def _take_turns(

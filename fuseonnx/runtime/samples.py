@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 from zipfile import BadZipFile
+from zlib import error as ZlibError  # noqa: N812
 
 import numpy as np
 
@@ -25,6 +26,9 @@ MOST_SAMPLES = 32
 """Only the first samples are compared, those of a folder in the order of their names."""
 
 LABELS = ("label", "labels")
+
+UNREADABLE = (OSError, ValueError, EOFError, BadZipFile, ZlibError)
+"""What numpy raises for a file that is missing, damaged or something else."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,20 @@ def _each(samples: Samples) -> Iterator[tuple[str, Given]]:
 
 def _load(file: Path) -> dict[str, Array]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise OptionError(f"{file}: holds an array without a name; write numpy.savez(file, input=array)")
+        with loaded as archive:
             return dict(archive)
-    except (OSError, ValueError, BadZipFile, TypeError) as error:
-        raise OptionError(f"{file}: not a readable .npz file: {str(error).splitlines()[0]}") from None
+    except UNREADABLE as error:
+        raise OptionError(f"{file}: not a readable .npz file: {why_unreadable(error)}") from None
+
+
+def why_unreadable(error: Exception) -> str:
+    """Return what is wrong with a file that numpy cannot read; numpy's own words tell to trust pickles."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "write it with numpy.savez or numpy.save, arrays of numbers or strings only"
 
 
 def _fitted(label: str, given: Mapping[str, Any], specs: Sequence[InputSpec]) -> Feeds:

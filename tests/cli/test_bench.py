@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
+from matplotlib.figure import Figure
 from typer.testing import CliRunner, Result
 
 from fuseonnx.cli.bench import bench
@@ -89,3 +91,17 @@ def test_what_is_no_model(run_bench: RunBench, tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "a.onnx" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_plot_that_cannot_be_written_costs_no_results(
+    write_model: WriteModel, run_bench: RunBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_figure: object, path: Path, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    result = run_bench(write_model(tmp_path / "a.onnx"), "--plot", tmp_path / "a.png", "--json")
+    assert result.exit_code == 2
+    cure = "cannot be written: No space left on device; name another file"
+    assert result.stderr == f"error: {tmp_path / 'a.png'}: {cure}\n"
+    assert json.loads(result.stdout)["models"][0]["name"] == "a.onnx"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -118,6 +120,7 @@ def test_input_shape_is_taken(tmp_path: Path, write_model: WriteModel) -> None:
     [
         (["missing.onnx"], "missing.onnx: cannot be read"),
         (["m.onnx", "missing.onnx"], "missing.onnx: cannot be read"),
+        (["m.onnx", "other.onnx"], "other.onnx: its inputs are z: tensor(float), those of m.onnx x"),
         (["m.onnx", "-o", "no/t.json"], "no/t.json: there is no folder no"),
         (["m.onnx", "-o", "m.onnx"], "m.onnx: is the model"),
         (["m.onnx", "--input-shape", "x=1,2"], "has rank 2, not 4"),
@@ -135,12 +138,15 @@ def test_errors_are_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_model(tmp_path / "m.onnx")
+    other = onnx.load(tmp_path / "m.onnx")
+    other.graph.input[0].name = other.graph.node[0].input[0] = "z"
+    onnx.save(other, tmp_path / "other.onnx")
     result = run(*arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
     assert reason in result.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+    assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "other.onnx"}
 
 
 def test_a_trace_that_cannot_be_written(
@@ -185,4 +191,17 @@ def test_an_operator_that_only_one_model_has() -> None:
     assert section.rows == (
         ("Mul", "2 -> 0", "0.500", "0.000", "-0.500", "0.00"),
         ("Relu", "0 -> 1", "0.000", "0.250", "+0.250", ""),
+    )
+
+
+def test_notes_that_only_one_model_has_name_it() -> None:
+    before, after = (
+        dataclasses.replace(FOUND, model=model, notes=("sizes are a guess", f"{factor} times as long"))
+        for model, factor in (("a.onnx", 2), ("b.onnx", 3))
+    )
+    *_, conditions = diff_sections(ProfileDiff(before, after, 1.0, (), ()))
+    assert conditions.notes == (
+        "sizes are a guess",
+        "a.onnx: 2 times as long",
+        "b.onnx: 3 times as long",
     )

@@ -87,6 +87,8 @@ def test_labels_come_with_the_samples_or_for_all_of_them() -> None:
     assert found.top5_after == top(np.concatenate(scores), labels, 5)
     with pytest.raises(OptionError, match="a: has no labels"):
         measure_accuracy(model, model, bare, None, OUTPUTS, None)
+    with pytest.raises(OptionError, match=r"^b: 4 labels of int64 for 5 rows"):
+        measure_accuracy(model, model, bare, labels[:7], OUTPUTS, None)
     with pytest.raises(OptionError, match="9 labels for 8 rows"):
         measure_accuracy(model, model, bare, np.append(labels, 0), OUTPUTS, None)
 
@@ -102,6 +104,7 @@ def test_labels_are_read_from_npy_and_npz(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="call the labels 'labels'"):
         load_labels(tmp_path / "which.npz")
     (tmp_path / "broken.npz").write_bytes(b"PK")
-    for name in ("broken.npz", "missing.npy"):
+    (tmp_path / "empty.npy").write_bytes(b"")
+    for name in ("broken.npz", "empty.npy", "missing.npy"):
         with pytest.raises(OptionError, match=rf"{name}: not a readable"):
             load_labels(tmp_path / name)

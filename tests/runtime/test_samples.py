@@ -84,3 +84,22 @@ def test_only_the_first_samples_are_compared() -> None:
 def test_what_does_not_fit_is_refused(given: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         list(read_samples(given, [X]))
+
+
+def test_a_damaged_file_is_named_and_nobody_is_told_to_trust_pickles(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "damaged.npz", x=np.zeros((1000, 3)))
+    content = bytearray((tmp_path / "damaged.npz").read_bytes())
+    content[60:90] = bytes(30)
+    (tmp_path / "damaged.npz").write_bytes(content)
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "text.npz").write_text("x = 1")
+    np.save(tmp_path / "array.npy", array(2))
+    for name, reason in (
+        ("damaged.npz", "not a readable .npz file: write it with numpy.savez"),
+        ("empty.npz", "not a readable .npz file: write it with numpy.savez"),
+        ("text.npz", "not a readable .npz file: write it with numpy.savez"),
+        ("missing.npz", "not a readable .npz file: No such file or directory$"),
+        ("array.npy", "holds an array without a name; write numpy.savez"),
+    ):
+        with pytest.raises(OptionError, match=rf"^{tmp_path / name}: {reason}"):
+            load_samples(tmp_path / name, [X])

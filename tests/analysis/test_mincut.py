@@ -1,4 +1,4 @@
-"""_cut: the cheapest cut, against all cuts of small networks."""
+"""mincut: the cheapest cut, against all cuts of small networks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from fuseonnx.passes._cut import SINK, SOURCE, UNBOUNDED, Network
+from fuseonnx.analysis.mincut import SINK, SOURCE, UNBOUNDED, Network
 
 NODES = ["a", "b", "c", "d", "e"]
 

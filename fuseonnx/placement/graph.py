@@ -1,0 +1,274 @@
+"""The main graph of a model as placement sees it: values with sizes, nodes with the work they do."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import ceil, prod
+
+import onnx_ir as ir
+
+from fuseonnx.analysis.expr import Expr, Number, evaluated
+from fuseonnx.analysis.stats import assumed_shapes, dtype_name, work_of
+from fuseonnx.analysis.symbolic import dims_of
+from fuseonnx.core.constants import is_const
+from fuseonnx.core.graph import bodies_of, nodes_in
+from fuseonnx.placement.memory import host_inputs, host_outputs
+
+_SMALL = 100
+"""Elements of the largest tensor that may be a shape."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor that the nodes of the main graph read or write.
+
+    Attributes:
+        name: its name.
+        dtype: such as `float32` or `sequence(float32)`, "" if unknown.
+        dims: its sizes, None where one is unknown; None if the rank is unknown.
+        nbytes: its size in bytes; unknown dims count as 1, what is no tensor of numbers as 0.
+        is_initializer: whether it is a constant, or (if `is_input` as well) a default that callers may override.
+        is_input: whether it is an input of the graph.
+        is_output: whether it is an output of the graph.
+        is_shape: whether it only serves to compute shapes, axes and the like, which onnxruntime reads on the
+            CPU whatever device a node runs on.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[int | None, ...] | None
+    nbytes: int
+    is_initializer: bool
+    is_input: bool
+    is_output: bool
+    is_shape: bool = False
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the main graph.
+
+    Attributes:
+        index: its position among the nodes of the main graph.
+        name: its name, may be "".
+        op_type: its operator.
+        domain: "" for the standard one.
+        opset: version of its domain that the model imports.
+        inputs: names of the values it reads, "" for an input left out.
+        outputs: names of the values it writes, "" for an output left out.
+        input_types: their types as in `Value.dtype`.
+        output_types: likewise.
+        attributes: as in the IR.
+        flops: operations of one run, those of its bodies once; unknown dims count as 1.
+        nbytes: bytes that it and its bodies read and write.
+        is_counted: whether every dim that flops and nbytes depend on is known.
+        bodies: how many graphs it holds (branches of If, bodies of Loop and Scan).
+        captures: names of the values of the main graph that its bodies read.
+        is_function: whether it calls a function of the model, which onnxruntime inlines.
+        host_inputs: positions of inputs that a GPU kernel of it reads in CPU memory.
+        host_outputs: positions of outputs that a GPU kernel of it leaves in CPU memory.
+    """
+
+    index: int
+    name: str
+    op_type: str
+    domain: str
+    opset: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    input_types: tuple[str, ...]
+    output_types: tuple[str, ...]
+    attributes: Mapping[str, ir.Attr] = field(default_factory=dict)
+    flops: int = 0
+    nbytes: int = 0
+    is_counted: bool = True
+    bodies: int = 0
+    captures: tuple[str, ...] = ()
+    is_function: bool = False
+    host_inputs: frozenset[int] = frozenset()
+    host_outputs: frozenset[int] = frozenset()
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it is a Constant, which onnxruntime turns into an initializer."""
+        return self.op_type == "Constant" and not self.domain
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The nodes of the main graph in the order of the model, Constants included, and values by name."""
+
+    nodes: tuple[Node, ...]
+    values: Mapping[str, Value]
+
+    @cached_property
+    def users(self) -> Mapping[str, tuple[int, ...]]:
+        """Indices of the nodes that read a value, by its name; captures do not count."""
+        users: dict[str, list[int]] = defaultdict(list)
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                users[name].append(node.index)
+        return {name: tuple(indices) for name, indices in users.items() if name}
+
+
+def read_graph(model: ir.Model, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
+    """Return what placement has to know of a model.
+
+    Args:
+        model: annotated by `analysis.shapes.annotate`; it is left as it is.
+        input_shapes: shapes of inputs by name; other dynamic dims count as 1, as they do for `inspect`.
+
+    Raises:
+        OptionError: `input_shapes` names no input of the model, or does not fit the one it names.
+    """
+    sizes = _Sizes(model, input_shapes or {})
+    outer = dict.fromkeys(value for value in _values(model.graph) if value.name)
+    values = {value.name or "": _value(value, sizes) for value in outer}
+    nodes = tuple(_node(node, index, model, sizes, outer) for index, node in enumerate(model.graph))
+    return Graph(nodes, _with_shapes_marked(nodes, values))
+
+
+class _Sizes:
+    """Tells the dims of values, where the dynamic dims of the inputs have the sizes that are assumed."""
+
+    def __init__(self, model: ir.Model, input_shapes: Mapping[str, Sequence[int]]) -> None:
+        self._known: dict[str, int] = {}
+        self._evaluated: dict[Number, int | None] = {}
+        self._dims: dict[ir.Value | None, tuple[int | None, ...] | None] = {}
+        shapes = assumed_shapes(model, input_shapes)
+        for value in model.graph.inputs:
+            dims, shape = dims_of(value), shapes.get(value.name or "")
+            for dim, size in zip(dims or (), shape or (), strict=False):
+                if isinstance(dim, Expr):
+                    self._known |= {name: size for names, _ in dim.terms for name in names}
+
+    def dims(self, value: ir.Value | None) -> tuple[int | None, ...] | None:
+        """Return the sizes of a value, None where one is unknown; None if the rank is."""
+        if value not in self._dims:
+            dims = dims_of(value)
+            self._dims[value] = None if dims is None else tuple(map(self._size, dims))
+        return self._dims[value]
+
+    def filled(self, value: ir.Value | None) -> tuple[int, ...] | None:
+        """Return the sizes of a value, 1 where one is unknown; None if the rank is."""
+        dims = self.dims(value)
+        return None if dims is None else tuple(1 if dim is None else dim for dim in dims)
+
+    def _size(self, dim: Number) -> int | None:
+        if isinstance(dim, int):
+            return dim
+        if dim not in self._evaluated:
+            self._evaluated[dim] = evaluated(dim, self._known)
+        return self._evaluated[dim]
+
+
+def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    """Yield the values of the main graph; some that it reads (sparse initializers) belong to nothing."""
+    yield from graph.inputs
+    yield from graph.initializers.values()
+    for node in graph:
+        yield from (value for value in node.inputs if value is not None)
+        yield from node.outputs
+
+
+def _value(value: ir.Value, sizes: _Sizes) -> Value:
+    is_input = value.is_graph_input()
+    has_default = value.is_initializer() or (value.producer() is None and not is_input)
+    return Value(
+        name=value.name or "",
+        dtype=_type_name(value.type),
+        dims=sizes.dims(value),
+        nbytes=_nbytes(value, sizes),
+        is_initializer=has_default or is_const(value),
+        is_input=is_input,
+        is_output=value.is_graph_output(),
+    )
+
+
+def _nbytes(value: ir.Value, sizes: _Sizes) -> int:
+    shape = sizes.filled(value)
+    if shape is None or not isinstance(value.type, ir.TensorType) or value.dtype is ir.DataType.STRING:
+        return 0
+    return ceil(max(prod(shape), 0) * value.type.dtype.itemsize)
+
+
+def _type_name(kind: ir.TypeProtocol | None) -> str:
+    """Return a type as the kernel table writes it."""
+    if isinstance(kind, ir.TensorType):
+        return dtype_name(kind.dtype)
+    if isinstance(kind, ir.SparseTensorType):
+        return f"sparse({dtype_name(kind.dtype)})"
+    if isinstance(kind, ir.SequenceType):
+        return f"sequence({_type_name(kind.elem_type)})"
+    if isinstance(kind, ir.OptionalType):
+        return f"optional({_type_name(kind.elem_type)})"
+    return ""
+
+
+def _node(node: ir.Node, index: int, model: ir.Model, sizes: _Sizes, outer: Container[ir.Value]) -> Node:
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    imports = model.graph.opset_imports
+    opset = imports.get(domain, imports.get("ai.onnx", 1) if not domain else 1)
+    bodies = list(bodies_of(node))
+    inside = [inner for body in bodies for inner in nodes_in(body)]
+    works = [work_of(each, sizes.filled) for each in (node, *inside)]
+    return Node(
+        index=index,
+        name=node.name or "",
+        op_type=node.op_type,
+        domain=domain,
+        opset=opset,
+        inputs=tuple(_name(value) for value in node.inputs),
+        outputs=tuple(_name(value) for value in node.outputs),
+        input_types=tuple("" if value is None else _type_name(value.type) for value in node.inputs),
+        output_types=tuple(_type_name(value.type) for value in node.outputs),
+        attributes=node.attributes,
+        flops=sum(work[0] for work in works if work),
+        nbytes=sum(work[1] for work in works if work),
+        is_counted=None not in works and all(_is_counted(each, sizes) for each in (node, *inside)),
+        bodies=len(bodies),
+        captures=tuple(
+            dict.fromkeys(_name(value) for inner in inside for value in inner.inputs if value in outer)
+        ),
+        is_function=node.op_identifier() in model.functions,
+        host_inputs=host_inputs(node.op_type, domain),
+        host_outputs=host_outputs(node.op_type, domain),
+    )
+
+
+def _name(value: ir.Value | None) -> str:
+    return "" if value is None else value.name or ""
+
+
+def _is_counted(node: ir.Node, sizes: _Sizes) -> bool:
+    values = [value for value in (*node.inputs, *node.outputs) if value is not None and value.name]
+    return all((dims := sizes.dims(value)) is not None and None not in dims for value in values)
+
+
+def _with_shapes_marked(nodes: Sequence[Node], values: dict[str, Value]) -> dict[str, Value]:
+    """Mark what is read in CPU memory only, or only by nodes that compute such values."""
+    needed = {name for node in nodes for name in node.captures}
+    read: set[str] = set()
+    for node in reversed(nodes):
+        makes_shapes = not node.host_outputs and not node.bodies
+        for name in node.outputs:
+            makes_shapes &= _may_be_shape(values.get(name)) and name in read and name not in needed
+        for position, name in enumerate(node.inputs):
+            read.add(name)
+            if position not in node.host_inputs and not makes_shapes:
+                needed.add(name)
+    return {
+        name: replace(value, is_shape=True)
+        if name in read and name not in needed and _may_be_shape(value)
+        else value
+        for name, value in values.items()
+    }
+
+
+def _may_be_shape(value: Value | None) -> bool:
+    if value is None or value.is_output or value.dims is None:
+        return False
+    return len(value.dims) <= 1 and prod(1 if dim is None else dim for dim in value.dims) <= _SMALL
