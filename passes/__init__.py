@@ -77,6 +77,7 @@ from fuseonnx.passes import (
     fuse_einsum,
     fuse_gather,
     fuse_gelu,
+    fuse_global_average_pool,
     fuse_hard_sigmoid,
     fuse_hard_swish,
     fuse_instance_normalization,
@@ -299,6 +300,12 @@ STAGES: tuple[Stage, ...] = (
             fold_sum_into_gemm.RULE,
             fuse_transposed_matmul.RULE,
             fuse_pooled_conv.RULE,
+        ),
+    ),
+    Stage(
+        "suit the kernels",
+        (
+            fuse_global_average_pool.RULE,
             pad_channels.RULE,
             unsqueeze_scalar.RULE,
             keep_pad_before_max_pool.RULE,

@@ -82,7 +82,7 @@ def _install_plugin(folder: Path) -> None:
 
 
 def _install_driver(folder: Path, scratch: Path) -> None:
-    """Unpack the driver and the Vulkan loader beside it; apt reads a fresh index, kept apart from the system's."""
+    """Unpack the driver and the Vulkan loader; apt reads a fresh index, kept apart from the system's."""
     lists, cache, root = (scratch / name for name in ("lists", "cache", "root"))
     for path in (lists / "partial", cache / "archives" / "partial"):
         path.mkdir(parents=True)

@@ -1,7 +1,7 @@
 """What onnxruntime does by itself with a graph, a GPU provider and the CPU.
 
-A provider takes the nodes that it has kernels for, but leaves those to the CPU whose operands are small and lie
-in CPU memory already, such as what follows from a Shape (source: onnxruntime's
+A provider takes the nodes that it has kernels for, but leaves those to the CPU whose operands are small and
+lie in CPU memory already, such as what follows from a Shape (source: onnxruntime's
 core/framework/fallback_cpu_capability.cc and the CUDA provider's `GetCapability`). What it has no kernel for
 goes to the CPU.
 """
@@ -70,7 +70,7 @@ def _decision(node: Node, refusal: str, graph: Graph, kernels: Kernels, *, on_cp
         is_shape = all(graph.values[name].is_shape for name in node.outputs if name)
         return Decision("cpu", "computes a shape" if is_shape else "its operands are small and on the CPU")
     reason = "data-dependent: the CPU waits for the size" if depends_on_data else ""
-    return Decision("gpu", reason, is_forced=bool(kernels.refuses("cpu", node)) and not is_expanded(node))
+    return Decision("gpu", reason, is_forced=bool(kernels.refuses("cpu", node)))
 
 
 def _refusal(node: Node, kernels: Kernels, provider: str) -> str:

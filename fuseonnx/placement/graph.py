@@ -30,7 +30,7 @@ class Value:
         dtype: such as `float32` or `sequence(float32)`, "" if unknown.
         dims: its sizes, None where one is unknown; None if the rank is unknown.
         nbytes: its size in bytes; unknown dims count as 1, what is no tensor of numbers as 0.
-        is_initializer: whether it is a constant, or (if `is_input` as well) a default that callers may override.
+        is_initializer: whether it is a constant, or, if `is_input` as well, a default that callers override.
         is_input: whether it is an input of the graph.
         is_output: whether it is an output of the graph.
         is_shape: whether it only serves to compute shapes, axes and the like, which onnxruntime reads on the

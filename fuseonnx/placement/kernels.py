@@ -1,8 +1,8 @@
 """Which execution provider of onnxruntime has a kernel for a node.
 
-The rules of a match are onnxruntime's own (core/framework/kernel_registry.cc): a kernel is for the versions of
-the operator in its range, and for each of its type constraints the first operand of that parameter that is
-there has one of the types.
+The rules of a match are onnxruntime's own (core/framework/kernel_registry.cc): a kernel is for the versions
+of the operator in its range, and for each of its type constraints the first operand of that parameter that
+is there has one of the types.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import onnx
 
@@ -46,7 +46,7 @@ class Kernels:
 
     @classmethod
     def load(cls) -> Kernels:
-        """Return the kernels of onnxruntime's CPU and CUDA providers, from the table shipped with fuseonnx."""
+        """Return the kernels of onnxruntime's CPU and CUDA providers, from the table that fuseonnx ships."""
         return cls(_shipped())
 
     def refuses(self, provider: str, node: Node) -> str:
@@ -76,10 +76,9 @@ class Kernels:
 
 def is_expanded(node: Node) -> bool:
     """Whether onnxruntime replaces a node by others where no provider has a kernel for it."""
-    schema = _schema(node.op_type, node.opset, node.domain)
-    return node.is_function or (
-        schema is not None and bool(schema.has_function or schema.has_context_dependent_function)
-    )
+    schema: Any = _schema(node.op_type, node.opset, node.domain)
+    is_function = schema is not None and (schema.has_function or schema.has_context_dependent_function)
+    return node.is_function or bool(is_function)
 
 
 def _refusal(kernels: Sequence[Kernel], node: Node) -> str:

@@ -64,7 +64,11 @@ class _Builder:
 
     def weight(self, *shape: int) -> str:
         """Return weights of that shape, often ones that other nodes have already."""
-        alike = [name for name, array in self.initializers.items() if array.shape == shape and array.dtype == np.float32]
+        alike = [
+            name
+            for name, array in self.initializers.items()
+            if array.shape == shape and array.dtype == np.float32
+        ]
         if alike and self.rng.random() < 0.5:
             return str(self.choose(alike))
         array = self.rng.uniform(-1, 1, shape).astype(np.float32) / np.sqrt(shape[0], dtype=np.float32)
@@ -171,6 +175,21 @@ def _mean(graph: _Builder) -> None:
     graph.node("ReduceMean", [value], [*graph.shapes[value][:-1], 1], axes=[-1])
 
 
+def _if(graph: _Builder) -> None:
+    """Add an If whose branches capture values; the nodes in them have no device of their own."""
+    value = graph.value()
+    shape = graph.shapes[value]
+    other = graph.choose([name for name, found in graph.shapes.items() if found == shape])
+    branches = {}
+    for branch, captured in (("then_branch", value), ("else_branch", other)):
+        name = f"{branch}_{len(graph.nodes)}"
+        info = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        branches[branch] = helper.make_graph(
+            [helper.make_node("Neg", [captured], [name], name)], branch, [], [info]
+        )
+    graph.node("If", [graph.initializer(np.array(graph.rng.random() < 0.5))], shape, **branches)
+
+
 def _gather(graph: _Builder) -> None:
     value = graph.value()
     first, *rest = graph.shapes[value]
@@ -181,7 +200,7 @@ def _gather(graph: _Builder) -> None:
 _OPERATORS: tuple[Callable[[_Builder], None], ...] = (
     *[_unary, _binary] * 3,
     *[_weighted, _matmul, _concat, _split] * 2,
-    *[_reshape, _reshape_like, _transpose, _softmax, _mean, _gather, _where],
+    *[_reshape, _reshape_like, _transpose, _softmax, _mean, _gather, _where, _if],
 )
 
 
@@ -194,7 +213,7 @@ def random_dag(seed: int) -> Dag:
     ]
     for _ in range(int(graph.rng.integers(4, 25))):
         graph.choose(_OPERATORS)(graph)
-    used = {name for node in graph.nodes for name in node.input}
+    used = {name for node in graph.nodes for name in node.input}  # what a branch captures is put out, too
     outputs = [
         name
         for name in graph.shapes
