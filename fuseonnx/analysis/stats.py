@@ -324,3 +324,6 @@ _MACS: dict[str, Macs] = {
     "LSTM": _recurrent,
     "GRU": _recurrent,
 }
+
+MULTIPLYING = frozenset(_MACS)
+"""Operators that are counted in multiply-accumulates."""

@@ -11,10 +11,12 @@ from math import ceil, prod
 import onnx_ir as ir
 
 from fuseonnx.analysis.expr import Expr, Number, evaluated
+from fuseonnx.analysis.purity import is_deterministic
+from fuseonnx.analysis.shapes import static_shape
 from fuseonnx.analysis.stats import assumed_shapes, dtype_name, work_of
 from fuseonnx.analysis.symbolic import dims_of
 from fuseonnx.core.constants import is_const
-from fuseonnx.core.graph import bodies_of, nodes_in
+from fuseonnx.core.graph import bodies_of, may_hold_bodies, nodes_in
 from fuseonnx.placement.memory import host_inputs, host_outputs
 
 _SMALL = 100
@@ -30,7 +32,7 @@ class Value:
         dtype: such as `float32` or `sequence(float32)`, "" if unknown.
         dims: its sizes, None where one is unknown; None if the rank is unknown.
         nbytes: its size in bytes; unknown dims count as 1, what is no tensor of numbers as 0.
-        is_initializer: whether it is a constant, or, if `is_input` as well, a default that callers override.
+        is_initializer: whether it is constant, or, if `is_input` as well, a default that callers may override.
         is_input: whether it is an input of the graph.
         is_output: whether it is an output of the graph.
         is_shape: whether it only serves to compute shapes, axes and the like, which onnxruntime reads on the
@@ -68,6 +70,7 @@ class Node:
         bodies: how many graphs it holds (branches of If, bodies of Loop and Scan).
         captures: names of the values of the main graph that its bodies read.
         is_function: whether it calls a function of the model, which onnxruntime inlines.
+        is_constant: whether onnxruntime turns it into an initializer: a Constant, or folded.
         host_inputs: positions of inputs that a GPU kernel of it reads in CPU memory.
         host_outputs: positions of outputs that a GPU kernel of it leaves in CPU memory.
     """
@@ -88,18 +91,14 @@ class Node:
     bodies: int = 0
     captures: tuple[str, ...] = ()
     is_function: bool = False
+    is_constant: bool = False
     host_inputs: frozenset[int] = frozenset()
     host_outputs: frozenset[int] = frozenset()
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether it is a Constant, which onnxruntime turns into an initializer."""
-        return self.op_type == "Constant" and not self.domain
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The nodes of the main graph in the order of the model, Constants included, and values by name."""
+    """The nodes of the main graph in the order of the model, constant ones included, and values by name."""
 
     nodes: tuple[Node, ...]
     values: Mapping[str, Value]
@@ -114,20 +113,34 @@ class Graph:
         return {name: tuple(indices) for name, indices in users.items() if name}
 
 
-def read_graph(model: ir.Model, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
+def read_graph(
+    model: ir.Model,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    *,
+    folds_constants: bool = True,
+) -> Graph:
     """Return what placement has to know of a model.
 
     Args:
         model: annotated by `analysis.shapes.annotate`; it is left as it is.
         input_shapes: shapes of inputs by name; other dynamic dims count as 1, as they do for `inspect`.
+        folds_constants: whether onnxruntime folds constants before it places nodes, which it does unless its
+            graph optimizations are off.
 
     Raises:
         OptionError: `input_shapes` names no input of the model, or does not fit the one it names.
     """
     sizes = _Sizes(model, input_shapes or {})
     outer = dict.fromkeys(value for value in _values(model.graph) if value.name)
-    values = {value.name or "": _value(value, sizes) for value in outer}
-    nodes = tuple(_node(node, index, model, sizes, outer) for index, node in enumerate(model.graph))
+    constants = _constants(model.graph, folds_constants=folds_constants)
+    values = {value.name or "": _value(value, sizes, constants) for value in outer}
+    nodes = tuple(
+        replace(
+            _node(node, index, model, sizes, outer),
+            is_constant=bool(node.outputs) and node.outputs[0] in constants,
+        )
+        for index, node in enumerate(model.graph)
+    )
     return Graph(nodes, _with_shapes_marked(nodes, values))
 
 
@@ -174,15 +187,43 @@ def _values(graph: ir.Graph) -> Iterator[ir.Value]:
         yield from node.outputs
 
 
-def _value(value: ir.Value, sizes: _Sizes) -> Value:
+def _constants(graph: ir.Graph, *, folds_constants: bool) -> set[ir.Value]:
+    """Return the results of nodes that onnxruntime turns into initializers before it places any node."""
+    constants: set[ir.Value] = set()
+    for node in graph:
+        if is_const(node.outputs[0] if node.outputs else None) or (
+            folds_constants and _is_folded(node, constants)
+        ):
+            constants.update(node.outputs)
+    return constants
+
+
+def _is_folded(node: ir.Node, constants: Container[ir.Value]) -> bool:
+    """Source: onnxruntime's core/optimizer/constant_folding.cc."""
+    if (
+        node.domain
+        or node.op_type == "DequantizeLinear"
+        or may_hold_bodies(node)
+        or not is_deterministic(node)
+    ):
+        return False
+    if any(value.is_graph_output() for value in node.outputs):
+        return False
+    if node.op_type == "Shape" and static_shape(node.inputs[0]) is not None:
+        return True
+    inputs = [value for value in node.inputs if value is not None]
+    return bool(inputs) and all(value in constants or is_const(value) for value in inputs)
+
+
+def _value(value: ir.Value, sizes: _Sizes, constants: Container[ir.Value]) -> Value:
     is_input = value.is_graph_input()
-    has_default = value.is_initializer() or (value.producer() is None and not is_input)
+    is_fixed = value in constants or (value.producer() is None and not is_input)
     return Value(
         name=value.name or "",
         dtype=_type_name(value.type),
         dims=sizes.dims(value),
         nbytes=_nbytes(value, sizes),
-        is_initializer=has_default or is_const(value),
+        is_initializer=is_fixed or value.is_initializer(),
         is_input=is_input,
         is_output=value.is_graph_output(),
     )

@@ -48,6 +48,7 @@ class SecondProvider:
 
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry(RECORD, "1")
         options.add_session_config_entry(SETTINGS, settings)

@@ -35,6 +35,17 @@ class Dag:
     feeds: dict[str, Array]
     nbytes: dict[str, int]
 
+    @property
+    def wanted(self) -> dict[str, Device]:
+        """Node name to device, as onnxruntime should tell: without Constants, with the nodes of branches."""
+        wanted: dict[str, Device] = {}
+        for node, device in zip(self.model.graph.node, self.devices, strict=True):
+            if node.op_type != "Constant":
+                wanted[node.name] = device
+            branches = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+            wanted |= {inner.name: device for branch in branches for inner in branch.node}
+        return wanted
+
 
 class _Builder:
     """A graph that grows; `shapes` holds its float32 values."""
