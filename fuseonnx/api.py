@@ -68,7 +68,7 @@ def optimize(  # noqa: PLR0913
     measure: bool = True,
     target: Target = "portable",
     provider: str | Provider | ProviderOptions | None = None,
-    provider_options: Mapping[str, str] | None = None,
+    provider_options: Mapping[str, object] | None = None,
     threads: int = 0,
     allow_fallback: bool = False,
     input_shapes: Mapping[str, Sequence[int]] | None = None,

@@ -54,6 +54,7 @@ def _latency(benchmark: Benchmark, point: Point, compared: bool) -> Section:
         rows,
         "lrrrrrr" + ("rrl" if compared else ""),
         alarm=any(latency.ratio and latency.ratio.verdict == "slower" for latency in point.latencies),
+        optional=("runs", "mean ms", "p90 ms", "p99 ms", "items/s"),
     )
 
 
@@ -72,7 +73,9 @@ def _loading(benchmark: Benchmark, compared: bool) -> Section:
         "load: to open a session, the file in the page cache; peak memory: what loading and one run add to a"
         " process of its own that has imported onnxruntime",
     )
-    return Section("Loading and memory", columns, rows, "lr" + ("rrl" if compared else "") + "r", notes)
+    align = "lr" + ("rrl" if compared else "") + "r"
+    optional = ("95 % interval",) if compared else ()
+    return Section("Loading and memory", columns, rows, align, notes, optional=optional)
 
 
 def _conditions(benchmark: Benchmark, compared: bool) -> Section:

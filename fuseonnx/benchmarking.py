@@ -28,7 +28,7 @@ def bench(  # noqa: PLR0913
     models: ModelLike | Sequence[ModelLike],
     *,
     provider: str | Provider | ProviderOptions = "cpu",
-    provider_options: Mapping[str, str] | None = None,
+    provider_options: Mapping[str, object] | None = None,
     threads: int = 0,
     allow_fallback: bool = False,
     batches: Sequence[int] = (),

@@ -77,7 +77,7 @@ def verify(  # noqa: PLR0913
     labels_output: str | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     provider: str | Provider | ProviderOptions = "cpu",
-    provider_options: Mapping[str, str] | None = None,
+    provider_options: Mapping[str, object] | None = None,
     threads: int = 0,
     allow_fallback: bool = False,
     strict: bool = False,

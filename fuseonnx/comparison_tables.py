@@ -27,6 +27,7 @@ _COLUMNS = {
     "worst run": "l",
     "": "l",
 }
+_OPTIONAL = ("mean", "max ulp", "SNR dB", "cosine", "ulp", "relative", "worst run", "dtype")
 
 
 def comparison_heading(comparison: Comparison) -> str:
@@ -65,6 +66,7 @@ def _outputs(comparison: Comparison) -> Section:
         "".join(_COLUMNS.values()),
         notes=verification.notes,
         alarm=verification.status == "failed",
+        optional=_OPTIONAL,
     )
 
 

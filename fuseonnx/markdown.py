@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fuseonnx.report import Export, Report, Speed, Timing, Verification
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
+_CPU = "CPUExecutionProvider"
 _TIMES = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
 
 
@@ -25,6 +26,8 @@ class Section:
     """Lines below the table."""
     alarm: bool = False
     """Whether the reader must not overlook it."""
+    optional: tuple[str, ...] = ()
+    """Columns that a narrow terminal leaves out, the first one first."""
 
 
 def report_to_markdown(report: Report) -> str:
@@ -195,6 +198,7 @@ def _verification(title: str, verification: Verification) -> Section:
         "llrrrrrl",
         notes=verification.notes,
         alarm=verification.status == "failed",
+        optional=("mean", "dtype", "relative"),
     )
 
 
@@ -210,7 +214,7 @@ def _speed(report: Report) -> Iterator[Section]:
         columns = ("inputs", "original", "artifact", "ratio", "95 % interval", "rounds")
         rows = tuple((each.inputs, *_cells(each)) for each in report.speed.timings)
         notes = (_place(report.speed),) if rows else ()
-        yield Section(f"Speed: {_speed_verdict(report.speed)}", columns, rows, "lrrrrr", notes)
+        yield Section(f"Speed: {_speed_verdict(report.speed)}", columns, rows, "lrrrrr", notes, optional=("rounds",))
     if report.choices:
         yield _choices(report)
     if report.undone:
@@ -233,7 +237,7 @@ def _choices(report: Report) -> Section:
             (*start, *[""] * 3)
         ]
     columns = ("form", "places", "", "inputs", "ratio", "95 % interval")
-    return Section(f"Tried for target {report.target}", columns, tuple(rows), "lrllrr")
+    return Section(f"Tried for target {report.target}", columns, tuple(rows), "lrllrr", optional=("places", "inputs"))
 
 
 def _cells(timing: Timing) -> tuple[str, ...]:
@@ -265,7 +269,8 @@ def _speed_in_short(speed: Speed) -> str:
 
 def _place(speed: Speed) -> str:
     threads = f"{speed.threads} thread(s)" if speed.threads else "onnxruntime's own number of threads"
-    return f"on {speed.provider}, {threads}; {speed.timings[-1].nodes}"
+    where = "on" if speed.provider == _CPU else "asked for"
+    return f"{where} {speed.provider}, {threads}; {speed.timings[-1].nodes}"
 
 
 def _human_seconds(seconds: float) -> str:

@@ -14,7 +14,8 @@ from fuseonnx.frontends import ModelLike, Source, opened
 from fuseonnx.io.load import read_weightless
 from fuseonnx.runtime.inputs import make_inputs
 from fuseonnx.runtime.profile import Profile, ProfileDiff, diff_of, profile_of
-from fuseonnx.runtime.providers import CPU, Backend
+from fuseonnx.runtime.provider_options import ProviderOptions
+from fuseonnx.runtime.providers import Backend, Provider, as_backend
 from fuseonnx.runtime.recording import record
 from fuseonnx.runtime.samples import load_samples
 from fuseonnx.runtime.session import Feeds, open_session, run
@@ -35,7 +36,11 @@ class ProfileKeywords(TypedDict, total=False):
             the inputs are made up.
         trace: where to keep the trace, which chrome://tracing and Perfetto open; by default nowhere. Two
             models are two processes in it, on one time axis.
-        backend: where to run; by default on the CPU.
+        provider: `cpu`, which it is by default, `cuda`, `tensorrt`, a name of onnxruntime's own, or one with
+            its options.
+        provider_options: options of a provider that is given by name.
+        threads: threads inside an operator on the CPU; 0, the default, is onnxruntime's own choice.
+        allow_fallback: accept that nodes run on the CPU that the provider does not take.
         optimized: False turns onnxruntime's graph optimizations off.
         on_progress: told what is being done.
     """
@@ -44,7 +49,10 @@ class ProfileKeywords(TypedDict, total=False):
     input_shapes: Mapping[str, Sequence[int]]
     samples: str | Path | None
     trace: str | Path | None
-    backend: Backend
+    provider: str | Provider | ProviderOptions
+    provider_options: Mapping[str, object] | None
+    threads: int
+    allow_fallback: bool
     optimized: bool
     on_progress: Callable[[str], None]
 
@@ -67,19 +75,23 @@ def compare_profiles(before: ModelLike, after: ModelLike, **options: Unpack[Prof
     return diff_of(*_profiles([before, after], **options))
 
 
-def _profiles(
+def _profiles(  # noqa: PLR0913
     models: Sequence[ModelLike],
     *,
     runs: int = RUNS,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     samples: str | Path | None = None,
     trace: str | Path | None = None,
-    backend: Backend = CPU,
+    provider: str | Provider | ProviderOptions = "cpu",
+    provider_options: Mapping[str, object] | None = None,
+    threads: int = 0,
+    allow_fallback: bool = False,
     optimized: bool = True,
     on_progress: Callable[[str], None] = lambda _stage: None,
 ) -> list[Profile]:
     if runs < 1:
         raise OptionError(f"{runs} runs: one is the least")
+    backend = as_backend(provider, provider_options, threads=threads, allow_fallback=allow_fallback)
     with contextlib.ExitStack() as stack:
         sources = [stack.enter_context(opened(model)) for model in models]
         keep = Path(trace) if trace else None

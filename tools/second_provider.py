@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "VK_ICD_FILENAMES": str(FOLDER / "vulkan" / "vk_swiftshader_icd.json"),
     "ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER": "1",
 }
+_WARNING, _ERROR = 2, 3
 
 
 class SetupError(Exception):
@@ -53,27 +54,52 @@ def fetch() -> None:
                     raise
 
 
-def register() -> list[Any]:
-    """Register the plugin with this process's onnxruntime; return its devices, for add_provider_for_devices.
+def start() -> tuple[list[Any], Any]:
+    """Return the provider's devices, for add_provider_for_devices, and a session that has run on them.
 
-    Call it once per process. Raises SetupError as `fetch` does, and where the plugin does not start.
+    While that session is kept, others start and end at once: the driver's device and its compiled kernels go
+    with the provider's last session. Call it once per process.
+
+    Raises SetupError as `fetch` does, and where the provider does not start.
     """
     fetch()
     os.environ.update(ENVIRONMENT)
     try:
-        import onnxruntime as ort
-
-        from fuseonnx.runtime.missing import silent_loading
-
         ctypes.CDLL(str(LOADER), mode=ctypes.RTLD_GLOBAL)  # the plugin then finds it by its name
-        with silent_loading():
-            ort.register_execution_provider_library(PROVIDER, str(LIBRARY))
+        devices = _register()
+        return devices, _run_once(devices)
     except Exception as error:  # onnxruntime's own classes share no base but Exception
         raise SetupError(f"{PLUGIN} does not start: {_last_line(str(error))}") from None
-    devices = [device for device in ort.get_ep_devices() if device.ep_name == PROVIDER]
-    if not devices:
-        raise SetupError(f"{PLUGIN} finds no device; the driver is in {LOADER.parent}")
-    return devices
+
+
+def _register() -> list[Any]:
+    import onnxruntime as ort
+
+    ort.set_default_logger_severity(_ERROR)  # the plugin warns that its device is a CPU
+    try:
+        ort.register_execution_provider_library(PROVIDER, str(LIBRARY))
+    finally:
+        ort.set_default_logger_severity(_WARNING)
+    return [device for device in ort.get_ep_devices() if device.ep_name == PROVIDER]
+
+
+def _run_once(devices: list[Any]) -> Any:
+    import numpy as np
+    import onnxruntime as ort
+    from onnx import TensorProto, helper
+
+    value, result = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "y"))
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "probe", [value], [result])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERROR
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    options.add_provider_for_devices(devices, {})
+    session = ort.InferenceSession(model.SerializeToString(), options)
+    found = session.run(None, {"x": np.array([1, -2], np.float32)})[0].tolist()
+    if found != [-1, 2]:
+        raise SetupError(f"it computes -[1, -2] as {found}")
+    return session
 
 
 def _install_plugin(folder: Path) -> None:
@@ -119,7 +145,7 @@ def _last_line(text: str) -> str:
 def main() -> None:
     """Set the provider up, start it, and print where it is and what it needs."""
     try:
-        register()
+        start()
     except SetupError as error:
         sys.exit(f"error: {error}")
     print(FOLDER, *(f"{name}={value}" for name, value in ENVIRONMENT.items()), sep="\n")

@@ -13,12 +13,16 @@ from fuseonnx.errors import FuseOnnxError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from fuseonnx.markdown import Section
 
 FAILED = 2
 INTERRUPTED = 130
-_PIPE_WIDTH = 10_000  # nothing is wrapped or cut where no terminal sets a width
+_PIPE_WIDTH = 10_000  # nothing is wrapped, cut or left out where no terminal sets a width
+_GAP = 2
+_NARROWEST_TEXT = 12
+"""Letters of a column of text that can still be read; numbers are never folded."""
 
 
 @contextlib.contextmanager
@@ -73,8 +77,7 @@ def progress(prefix: str) -> Iterator[Callable[[str], None]]:
 
 
 def print_sections(heading: str, sections: Iterable[Section]) -> None:
-    """Print titled tables on stdout."""
-    from rich.table import Table
+    """Print titled tables on stdout, their optional columns as far as a terminal has room for them."""
     from rich.text import Text
 
     console = _console()
@@ -82,16 +85,43 @@ def print_sections(heading: str, sections: Iterable[Section]) -> None:
     for section in sections:
         console.print()
         console.print(Text(section.title, "bold white on red" if section.alarm else "bold cyan"))
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        table.show_header = any(section.columns)
-        for name, letter in zip(section.columns, section.align, strict=True):
-            table.add_column(name, justify="right" if letter == "r" else "left", overflow="fold")
-        for row in section.rows:
-            table.add_row(*row)
+        shown = _fitting(section, console.width)
         if section.rows:
-            console.print(table)
+            console.print(_table(section, shown))
         for note in section.notes:
             console.print(f"note: {note}")
+        if hidden := [name for number, name in enumerate(section.columns) if number not in shown]:
+            console.print(f"note: a wider terminal also shows: {', '.join(hidden)}")
+
+
+def _fitting(section: Section, width: int) -> list[int]:
+    """Return the numbers of the columns for which there is room in `width` letters."""
+    needed = {}
+    for number, cells in enumerate(zip(section.columns, *section.rows, strict=True)):
+        longest = max(map(len, cells))
+        needed[number] = _GAP + (
+            longest if section.align[number] == "r" else min(longest, _NARROWEST_TEXT)
+        )
+    for name in section.optional:
+        if sum(needed.values()) - _GAP <= width:
+            break
+        del needed[section.columns.index(name)]
+    return list(needed)
+
+
+def _table(section: Section, shown: Iterable[int]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
+    table.show_header = any(section.columns)
+    for number in shown:
+        if section.align[number] == "r":
+            table.add_column(section.columns[number], justify="right", no_wrap=True)
+        else:
+            table.add_column(section.columns[number], overflow="fold")
+    for row in section.rows:
+        table.add_row(*(row[number] for number in shown))
+    return table
 
 
 def _console(*, stderr: bool = False) -> Console:

@@ -73,13 +73,16 @@ def profile(  # noqa: PLR0913, PLR0917
     with one_line_errors(str(model), debug=debug):
         from fuseonnx.profiling import compare_profiles, profile
 
+        backend = backend_of(provider, provider_option, threads, allow_fallback)
         with progress(str(model)) as show:
             options: ProfileKeywords = {
                 "runs": runs,
                 "input_shapes": parse_shapes(input_shape, "--input-shape"),
                 "samples": samples,
                 "trace": output,
-                "backend": backend_of(provider, provider_option, threads, allow_fallback),
+                "provider": backend.provider,
+                "threads": backend.threads,
+                "allow_fallback": backend.allow_fallback,
                 "optimized": level == "default",
                 "on_progress": show,
             }

@@ -89,6 +89,8 @@ def _prefers_cpu(graph: Graph, refusals: list[str]) -> set[int]:
     on_cpu: set[str] = set()
     preferred: set[int] = set()
     for node, refusal in zip(graph.nodes, refusals, strict=True):
+        if node.is_constant:
+            continue
         reached = any(name in on_cpu for name in (*node.inputs, *node.captures))
         if refusal:
             if reached:

@@ -10,13 +10,9 @@ from math import ceil, prod
 
 import onnx_ir as ir
 
-from fuseonnx.analysis.expr import Expr, Number, evaluated
-from fuseonnx.analysis.purity import is_deterministic
-from fuseonnx.analysis.shapes import static_shape
-from fuseonnx.analysis.stats import assumed_shapes, dtype_name, work_of
-from fuseonnx.analysis.symbolic import dims_of
-from fuseonnx.core.constants import is_const
-from fuseonnx.core.graph import bodies_of, may_hold_bodies, nodes_in
+from fuseonnx.analysis.stats import work_of
+from fuseonnx.core.graph import bodies_of, nodes_in
+from fuseonnx.placement.facts import Sizes, constant_results, type_name
 from fuseonnx.placement.memory import host_inputs, host_outputs
 
 _SMALL = 100
@@ -32,7 +28,7 @@ class Value:
         dtype: such as `float32` or `sequence(float32)`, "" if unknown.
         dims: its sizes, None where one is unknown; None if the rank is unknown.
         nbytes: its size in bytes; unknown dims count as 1, what is no tensor of numbers as 0.
-        is_initializer: whether it is constant, or, if `is_input` as well, a default that callers may override.
+        is_initializer: whether it is constant, or, if `is_input` as well, a default that may be overridden.
         is_input: whether it is an input of the graph.
         is_output: whether it is an output of the graph.
         is_shape: whether it only serves to compute shapes, axes and the like, which onnxruntime reads on the
@@ -105,10 +101,10 @@ class Graph:
 
     @cached_property
     def users(self) -> Mapping[str, tuple[int, ...]]:
-        """Indices of the nodes that read a value, by its name; captures do not count."""
+        """Indices of the nodes that read a value when the model runs, by its name; captures do not count."""
         users: dict[str, list[int]] = defaultdict(list)
         for node in self.nodes:
-            for name in dict.fromkeys(node.inputs):
+            for name in dict.fromkeys(() if node.is_constant else node.inputs):
                 users[name].append(node.index)
         return {name: tuple(indices) for name, indices in users.items() if name}
 
@@ -130,9 +126,9 @@ def read_graph(
     Raises:
         OptionError: `input_shapes` names no input of the model, or does not fit the one it names.
     """
-    sizes = _Sizes(model, input_shapes or {})
+    sizes = Sizes(model, input_shapes or {})
     outer = dict.fromkeys(value for value in _values(model.graph) if value.name)
-    constants = _constants(model.graph, folds_constants=folds_constants)
+    constants = constant_results(model.graph, folds_constants=folds_constants)
     values = {value.name or "": _value(value, sizes, constants) for value in outer}
     nodes = tuple(
         replace(
@@ -144,40 +140,6 @@ def read_graph(
     return Graph(nodes, _with_shapes_marked(nodes, values))
 
 
-class _Sizes:
-    """Tells the dims of values, where the dynamic dims of the inputs have the sizes that are assumed."""
-
-    def __init__(self, model: ir.Model, input_shapes: Mapping[str, Sequence[int]]) -> None:
-        self._known: dict[str, int] = {}
-        self._evaluated: dict[Number, int | None] = {}
-        self._dims: dict[ir.Value | None, tuple[int | None, ...] | None] = {}
-        shapes = assumed_shapes(model, input_shapes)
-        for value in model.graph.inputs:
-            dims, shape = dims_of(value), shapes.get(value.name or "")
-            for dim, size in zip(dims or (), shape or (), strict=False):
-                if isinstance(dim, Expr):
-                    self._known |= {name: size for names, _ in dim.terms for name in names}
-
-    def dims(self, value: ir.Value | None) -> tuple[int | None, ...] | None:
-        """Return the sizes of a value, None where one is unknown; None if the rank is."""
-        if value not in self._dims:
-            dims = dims_of(value)
-            self._dims[value] = None if dims is None else tuple(map(self._size, dims))
-        return self._dims[value]
-
-    def filled(self, value: ir.Value | None) -> tuple[int, ...] | None:
-        """Return the sizes of a value, 1 where one is unknown; None if the rank is."""
-        dims = self.dims(value)
-        return None if dims is None else tuple(1 if dim is None else dim for dim in dims)
-
-    def _size(self, dim: Number) -> int | None:
-        if isinstance(dim, int):
-            return dim
-        if dim not in self._evaluated:
-            self._evaluated[dim] = evaluated(dim, self._known)
-        return self._evaluated[dim]
-
-
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:
     """Yield the values of the main graph; some that it reads (sparse initializers) belong to nothing."""
     yield from graph.inputs
@@ -187,40 +149,12 @@ def _values(graph: ir.Graph) -> Iterator[ir.Value]:
         yield from node.outputs
 
 
-def _constants(graph: ir.Graph, *, folds_constants: bool) -> set[ir.Value]:
-    """Return the results of nodes that onnxruntime turns into initializers before it places any node."""
-    constants: set[ir.Value] = set()
-    for node in graph:
-        if is_const(node.outputs[0] if node.outputs else None) or (
-            folds_constants and _is_folded(node, constants)
-        ):
-            constants.update(node.outputs)
-    return constants
-
-
-def _is_folded(node: ir.Node, constants: Container[ir.Value]) -> bool:
-    """Source: onnxruntime's core/optimizer/constant_folding.cc."""
-    if (
-        node.domain
-        or node.op_type == "DequantizeLinear"
-        or may_hold_bodies(node)
-        or not is_deterministic(node)
-    ):
-        return False
-    if any(value.is_graph_output() for value in node.outputs):
-        return False
-    if node.op_type == "Shape" and static_shape(node.inputs[0]) is not None:
-        return True
-    inputs = [value for value in node.inputs if value is not None]
-    return bool(inputs) and all(value in constants or is_const(value) for value in inputs)
-
-
-def _value(value: ir.Value, sizes: _Sizes, constants: Container[ir.Value]) -> Value:
+def _value(value: ir.Value, sizes: Sizes, constants: Container[ir.Value]) -> Value:
     is_input = value.is_graph_input()
     is_fixed = value in constants or (value.producer() is None and not is_input)
     return Value(
         name=value.name or "",
-        dtype=_type_name(value.type),
+        dtype=type_name(value.type),
         dims=sizes.dims(value),
         nbytes=_nbytes(value, sizes),
         is_initializer=is_fixed or value.is_initializer(),
@@ -229,27 +163,14 @@ def _value(value: ir.Value, sizes: _Sizes, constants: Container[ir.Value]) -> Va
     )
 
 
-def _nbytes(value: ir.Value, sizes: _Sizes) -> int:
+def _nbytes(value: ir.Value, sizes: Sizes) -> int:
     shape = sizes.filled(value)
     if shape is None or not isinstance(value.type, ir.TensorType) or value.dtype is ir.DataType.STRING:
         return 0
     return ceil(max(prod(shape), 0) * value.type.dtype.itemsize)
 
 
-def _type_name(kind: ir.TypeProtocol | None) -> str:
-    """Return a type as the kernel table writes it."""
-    if isinstance(kind, ir.TensorType):
-        return dtype_name(kind.dtype)
-    if isinstance(kind, ir.SparseTensorType):
-        return f"sparse({dtype_name(kind.dtype)})"
-    if isinstance(kind, ir.SequenceType):
-        return f"sequence({_type_name(kind.elem_type)})"
-    if isinstance(kind, ir.OptionalType):
-        return f"optional({_type_name(kind.elem_type)})"
-    return ""
-
-
-def _node(node: ir.Node, index: int, model: ir.Model, sizes: _Sizes, outer: Container[ir.Value]) -> Node:
+def _node(node: ir.Node, index: int, model: ir.Model, sizes: Sizes, outer: Container[ir.Value]) -> Node:
     domain = "" if node.domain == "ai.onnx" else node.domain
     imports = model.graph.opset_imports
     opset = imports.get(domain, imports.get("ai.onnx", 1) if not domain else 1)
@@ -264,8 +185,8 @@ def _node(node: ir.Node, index: int, model: ir.Model, sizes: _Sizes, outer: Cont
         opset=opset,
         inputs=tuple(_name(value) for value in node.inputs),
         outputs=tuple(_name(value) for value in node.outputs),
-        input_types=tuple("" if value is None else _type_name(value.type) for value in node.inputs),
-        output_types=tuple(_type_name(value.type) for value in node.outputs),
+        input_types=tuple("" if value is None else type_name(value.type) for value in node.inputs),
+        output_types=tuple(type_name(value.type) for value in node.outputs),
         attributes=node.attributes,
         flops=sum(work[0] for work in works if work),
         nbytes=sum(work[1] for work in works if work),
@@ -284,7 +205,7 @@ def _name(value: ir.Value | None) -> str:
     return "" if value is None else value.name or ""
 
 
-def _is_counted(node: ir.Node, sizes: _Sizes) -> bool:
+def _is_counted(node: ir.Node, sizes: Sizes) -> bool:
     values = [value for value in (*node.inputs, *node.outputs) if value is not None and value.name]
     return all((dims := sizes.dims(value)) is not None and None not in dims for value in values)
 

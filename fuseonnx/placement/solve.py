@@ -23,7 +23,7 @@ from fuseonnx.placement.assign import DATA_DEPENDENT, Decision, Device
 from fuseonnx.placement.graph import Graph, Node, Value
 
 _CPU, _GPU = SOURCE, SINK
-_VIEWS = frozenset({"Constant", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"})
+_VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"})
 _FUSED = frozenset({("Conv", "BatchNormalization"), ("MatMul", "Add")})
 """What onnxruntime fuses before it places nodes, where the first has no other user."""
 
@@ -60,7 +60,7 @@ class Cost:
 
     def running(self, node: Node, graph: Graph, device: Device) -> int:
         """Return the nanoseconds that a node takes on a device; what only renames data takes none."""
-        if node.op_type in _VIEWS and not node.domain:
+        if node.is_constant or (node.op_type in _VIEWS and not node.domain):
             return 0
         if device == "cpu":
             work = max(node.flops / self.cpu_flops, node.nbytes / self.cpu_bandwidth)
@@ -162,7 +162,7 @@ def _ways(graph: Graph) -> Iterator[_Way]:
     users: dict[str, dict[int, None]] = defaultdict(dict)
     read_on_cpu: set[str] = set()
     for node in graph.nodes:
-        for position, name in enumerate(node.inputs):
+        for position, name in enumerate(() if node.is_constant else node.inputs):
             if position in node.host_inputs:
                 read_on_cpu.add(name)
             else:

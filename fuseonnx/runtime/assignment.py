@@ -79,13 +79,14 @@ class Assignment:
 
     def summary(self) -> str:
         """Return one line: how many nodes run where, and which of them were meant to run elsewhere."""
+        line = f"{len(self.nodes)} node{'s'[: len(self.nodes) != 1]}"
+        if self.missing:
+            return f"{line}, all on the CPU instead of {self.asked}: {self.missing}"
         places = [
             f"{sum(operators.values())} on {provider.removesuffix('ExecutionProvider')}"
             for provider, operators in self.counts.items()
         ]
-        line = f"{len(self.nodes)} node{'s'[: len(self.nodes) != 1]}: {', '.join(places) or 'none'}"
-        if self.missing:
-            return f"{line}; not on {self.asked}: {self.missing}"
+        line += f": {', '.join(places) or 'none'}"
         if self.fallen:
             line += f"; fallen back to the CPU: {operators_of(self.fallen)}"
         return line

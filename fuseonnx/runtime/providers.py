@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 _TYPED: dict[str, type[ProviderOptions]] = {
     options.provider: options for options in (CpuOptions, CudaOptions, TensorrtOptions)
 }
+_MANY_THREADS = 256
+"""onnxruntime starts its threads one after the other, the slower the more there are: 1000 take seconds."""
 _SHORT = {"cpu": CpuOptions.provider, "cuda": CudaOptions.provider, "tensorrt": TensorrtOptions.provider}
 
 
@@ -48,10 +51,10 @@ CPU = Backend()
 """The CPU provider with onnxruntime's own number of threads."""
 
 
-def make_provider(name: str, options: Mapping[str, str] | None = None) -> Provider:
+def make_provider(name: str, options: Mapping[str, object] | None = None) -> Provider:
     """Return the provider `name`: `cpu`, `cuda`, `tensorrt`, or one of onnxruntime's own names.
 
-    The options of those three are checked against `CpuOptions`, `CudaOptions` and `TensorrtOptions`; those of
+    Values that are not text are written as text, as onnxruntime does it. The options of those three are checked against `CpuOptions`, `CudaOptions` and `TensorrtOptions`; those of
     any other provider go to onnxruntime as they are.
 
     Raises:
@@ -63,14 +66,15 @@ def make_provider(name: str, options: Mapping[str, str] | None = None) -> Provid
             f"'{name}' is no execution provider: give {', '.join(_SHORT)} or onnxruntime's own name of one,"
             " such as OpenVINOExecutionProvider"
         )
+    texts = {key: str(value) for key, value in (options or {}).items()}
     if full_name not in _TYPED:
-        return Provider(full_name, dict(options or {}))
-    return Provider(full_name, _TYPED[full_name].parse(options or {}).as_texts())
+        return Provider(full_name, texts)
+    return Provider(full_name, _TYPED[full_name].parse(texts).as_texts())
 
 
 def as_backend(
     provider: str | Provider | ProviderOptions,
-    options: Mapping[str, str] | None = None,
+    options: Mapping[str, object] | None = None,
     *,
     threads: int = 0,
     allow_fallback: bool = False,
@@ -79,10 +83,17 @@ def as_backend(
 
     Raises:
         OptionError: as `make_provider` does; or `options` are given to a provider that has its own, or
-            `threads` is negative.
+            `threads` is negative, or far more than this machine has processors.
     """
     if threads < 0:
         raise OptionError(f"threads {threads}: give 0, for onnxruntime's own choice, or more")
+    processors = os.cpu_count() or 1
+    most = max(_MANY_THREADS, 4 * processors)
+    if threads > most:
+        raise OptionError(
+            f"threads {threads}: this machine has {processors} processors; give at most {most}, or 0 for"
+            " onnxruntime's own choice"
+        )
     if isinstance(provider, str):
         provider = make_provider(provider, options)
     elif options:

@@ -24,6 +24,12 @@ Feeds = Mapping[str, Any]
 """Input name to numpy array, or to a list of arrays for a sequence input."""
 
 _FATAL = 4
+_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_SIGNATURE = r"[\w:<>*&~, ]*\w\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^]]*\])?"
+_SOURCE = re.compile(rf"/\S+\.\w+:\d+ {_SIGNATURE} |\S+\.(?:cc|cpp|cuh?|h|hpp):\d+ [\w:]+ ")
+"""A place in onnxruntime's source: a whole path with the function's signature, or a file with its name."""
+_AROUND = re.compile(r"^.* Status Message: (?=Non-zero status code returned while running )")
+"""What is said of the nodes around the one that failed: an If or a Loop."""
 _UNKNOWN_TO_NUMPY: dict[str, Any] = {
     "tensor(bfloat16)": ml_dtypes.bfloat16,
     "tensor(float8e4m3fn)": ml_dtypes.float8_e4m3fn,
@@ -111,7 +117,7 @@ def _create(
     try:
         return ort.InferenceSession(str(model), options, providers=chain, enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes share no base but Exception
-        raise BackendError(f"{model}: onnxruntime cannot load it{place}: {_first_line(error)}") from None
+        raise BackendError(f"{model}: onnxruntime cannot load it{place}: {_reason(error)}") from None
 
 
 def _create_elsewhere(
@@ -156,7 +162,7 @@ def run(session: onnxruntime.InferenceSession, feeds: Feeds) -> list[Any]:
             return _run_with_ort_values(session, feeds)
         return list(session.run(None, dict(feeds)))
     except Exception as error:  # see open_session
-        raise BackendError(_first_line(error)) from None
+        raise BackendError(_reason(error)) from None
 
 
 def replay(
@@ -196,9 +202,9 @@ def _to_numpy(value: Any) -> Any:
     return np.frombuffer(ctypes.string_at(value.data_ptr(), count), dtype).reshape(value.shape())
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Return onnxruntime's reason on one line of at most 300 characters: no code, no place in its source."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    line = re.sub(r"^(/.*)?\[ONNXRuntimeError\] : \d+ : \w+ : ", "", line)
-    line = re.sub(r"^/.*(?=\b\w+ failure \d+: )", "", line)
-    return line.partition(" ; GPU=")[0].strip()[:300]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = " ".join(lines if lines[0].rstrip().endswith((":", "indices")) else lines[:1])
+    line = _AROUND.sub("", _CODE.sub("", _SOURCE.sub("", line))).partition(" ; GPU=")[0]
+    return " ".join(line.split())[:300]

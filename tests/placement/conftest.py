@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -73,15 +73,15 @@ def _copies(placed: onnx.ModelProto) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def second_provider(tmp_path_factory: pytest.TempPathFactory) -> SecondProvider:
+def second_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecondProvider]:
     """The second provider of tools/second_provider.py, in this process."""
     tool = _tool()
-    register: Callable[[], list[Any]] = tool.register
     try:
-        devices = register()
+        devices, kept = tool.start()
     except tool.SetupError as error:
         pytest.skip(f"no second provider: {error}")
-    return SecondProvider(tool.PROVIDER, devices, tmp_path_factory.mktemp("second_provider"))
+    yield SecondProvider(tool.PROVIDER, devices, tmp_path_factory.mktemp("second_provider"))
+    del kept
 
 
 def _tool() -> ModuleType:

@@ -95,10 +95,10 @@ def test_a_machine_without_apt(tool: ModuleType, machine: Machine, monkeypatch: 
 def test_ends_with_the_reason(
     tool: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def register() -> list[Any]:
+    def start() -> None:
         raise tool.SetupError("no network")
 
-    monkeypatch.setattr(tool, "register", register)
+    monkeypatch.setattr(tool, "start", start)
     with pytest.raises(SystemExit, match=r"^error: no network$"):
         tool.main()
     assert capsys.readouterr().out == ""
