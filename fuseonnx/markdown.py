@@ -214,7 +214,9 @@ def _speed(report: Report) -> Iterator[Section]:
         columns = ("inputs", "original", "artifact", "ratio", "95 % interval", "rounds")
         rows = tuple((each.inputs, *_cells(each)) for each in report.speed.timings)
         notes = (_place(report.speed),) if rows else ()
-        yield Section(f"Speed: {_speed_verdict(report.speed)}", columns, rows, "lrrrrr", notes, optional=("rounds",))
+        yield Section(
+            f"Speed: {_speed_verdict(report.speed)}", columns, rows, "lrrrrr", notes, optional=("rounds",)
+        )
     if report.choices:
         yield _choices(report)
     if report.undone:
@@ -237,7 +239,9 @@ def _choices(report: Report) -> Section:
             (*start, *[""] * 3)
         ]
     columns = ("form", "places", "", "inputs", "ratio", "95 % interval")
-    return Section(f"Tried for target {report.target}", columns, tuple(rows), "lrllrr", optional=("places", "inputs"))
+    return Section(
+        f"Tried for target {report.target}", columns, tuple(rows), "lrllrr", optional=("places", "inputs")
+    )
 
 
 def _cells(timing: Timing) -> tuple[str, ...]:

@@ -230,7 +230,7 @@ def test_what_cannot_be_compared_is_an_error_not_a_difference(path: Path, tmp_pa
 def test_a_fall_back_to_the_cpu_is_told(path: Path) -> None:
     found = verify(path, path, provider="NoSuchExecutionProvider", allow_fallback=True)
     assert found.same
-    missing = f"{3 * LAYERS} nodes: {3 * LAYERS} on CPU; not on NoSuchExecutionProvider: "
+    missing = f"{3 * LAYERS} nodes, all on the CPU instead of NoSuchExecutionProvider: "
     assert found.assignment.startswith(missing)
     assert missing in comparison_heading(found)
     assert comparison_heading(verify(path, path)).endswith("runs (CPU)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from html.parser import HTMLParser
 
 import pytest
@@ -15,8 +16,11 @@ from fuseonnx.report import (
     RolledBack,
     RuleUse,
     SkippedFold,
+    Speed,
+    Timing,
     Verification,
 )
+from fuseonnx.runtime.assignment import AssignedNode, Assignment
 
 AWKWARD = r"/block|1/*conv*_0 <b> [x](y) `z` \w"
 """A value name made of what Markdown gives a meaning to."""
@@ -112,6 +116,31 @@ def test_summary() -> None:
     assert summary(REPORT) == (
         "1,200 -> 900 nodes, 22.0 kB -> 21.0 kB, verified on 7 runs, ROLLED BACK 1 (fold_c), 1.2 s"
     )
+
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+@pytest.mark.parametrize(
+    ("asked", "ran", "missing", "note"),
+    [
+        (CPU, CPU, "", "on CPUExecutionProvider, 1 thread(s); 2 nodes: 2 on CPU"),
+        (CUDA, CUDA, "", "asked for CUDAExecutionProvider, 1 thread(s); 2 nodes: 2 on CUDA"),
+        (
+            CUDA,
+            CPU,
+            "no driver",
+            "asked for CUDAExecutionProvider, 1 thread(s); 2 nodes, all on the CPU instead of"
+            " CUDAExecutionProvider: no driver",
+        ),
+    ],
+)
+def test_a_measurement_says_where_it_was_taken(asked: str, ran: str, missing: str, note: str) -> None:
+    nodes = tuple(AssignedNode(name, "Neg", ran) for name in "ab")
+    timing = Timing("normal", 1.0, 0.5, 0.5, 0.4, 0.6, 9, Assignment(asked, nodes, missing).summary())
+    report = dataclasses.replace(REPORT, speed=Speed("faster", (timing,), asked, 1))
+    (speed,) = [section for section in sections(report) if section.title.startswith("Speed")]
+    assert speed.notes == (note,)
 
 
 @pytest.mark.parametrize(

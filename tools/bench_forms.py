@@ -28,7 +28,9 @@ from tools.form_images import (
     gate_spread,
     gated_sum,
     inverted_bottleneck,
+    pooled_input,
     squeezed_by_gemm,
+    squeezed_by_pool,
     times_number,
 )
 from tools.form_nets import (
@@ -75,7 +77,7 @@ LOST = """## Forms that lost
 
 Fewer or faster operators were expected to pay here, and no rule makes them. Gemm takes as long as Conv on one
 pixel; a gate that Resize spreads stays in blocks of channels, which wins or loses a few percent by its size;
-ConvTranspose beats its parts."""
+ConvTranspose beats its parts; GlobalAveragePool is fast on blocks of channels alone."""
 
 Pair = Sequence[onnxruntime.InferenceSession]
 """The second form that a title names, then the first."""
@@ -136,6 +138,12 @@ IMAGES = (
         ((96, 160), (64, 56), (256, 14)),
         gated_sum,
     ),
+    Images(
+        "GlobalAveragePool between convolutions, against ReduceMean (fuse_global_average_pool)",
+        CHANNELS,
+        GATED,
+        squeezed_by_pool,
+    ),
 )
 IMAGES_LOST = (
     Images(
@@ -155,6 +163,12 @@ IMAGES_LOST = (
         ("channels", "outputs", "rows and columns"),
         ((24, 24, 160), (64, 32, 64), (256, 128, 16)),
         enlarged,
+    ),
+    Images(
+        "GlobalAveragePool of an image that is fed, against ReduceMean",
+        CHANNELS,
+        ((64, 56), (1280, 7), (32, 112)),
+        pooled_input,
     ),
 )
 

@@ -37,7 +37,7 @@ SHAPES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
 
 
 FED_CONSTANTS = "efficientnet_b0"
-"""The architecture whose export takes the constants of its Normalization as inputs: the zoo's has them inside."""
+"""The architecture whose export takes the constants of its Normalization as inputs; the zoo's holds them."""
 
 
 def every_model() -> list[str]:

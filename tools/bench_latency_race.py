@@ -15,7 +15,6 @@ import numpy as np
 
 from fuseonnx.profiling import profile
 from fuseonnx.runtime.profile import OTHERS, PRODUCTS, REORDERS, Profile
-from fuseonnx.runtime.providers import Backend
 from fuseonnx.runtime.race import heats, race, ratio, settled
 from fuseonnx.runtime.session import open_session
 from tools.bench_latency_models import inputs_of
@@ -164,9 +163,8 @@ def _open(path: str) -> onnxruntime.InferenceSession:
 def _left(paths: Mapping[str, str], feeds: Mapping[str, Any], samples: Path) -> dict[str, Left]:
     """Return where the time of the original goes, and that of our files; keep the inputs in `samples`."""
     np.savez(samples, **feeds)
-    backend = Backend(threads=1)
     return {
-        tool: _left_of(profile(paths[tool], runs=PROFILED_RUNS, samples=samples, backend=backend))
+        tool: _left_of(profile(paths[tool], runs=PROFILED_RUNS, samples=samples, threads=1))
         for tool in (ORIGINAL, *OURS)
         if tool in paths
     }

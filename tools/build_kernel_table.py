@@ -4,28 +4,21 @@
 
 The dump holds, per execution provider and `domain::operator`, rows `[first opset, last opset, {parameter:
 types}]` as onnxruntime's `get_all_opkernel_def()` gives them. The table says the same in less space: rows
-that differ in one parameter, or in versions that follow each other, are merged, and sets of types are shared.
+that differ in one parameter, or in versions that follow each other, are merged; sets of types are shared.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
-
-from fuseonnx.analysis.stats import dtype_name
-
-Types = frozenset[str]
-Row = tuple[int, int, dict[str, Types]]
+from fuseonnx.placement.kernels import Kernel
 
 PROVIDERS = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda"}
 TABLE = Path(__file__).parents[1] / "fuseonnx" / "placement" / "kernels.json"
-_OPEN = 2**31 - 1
 
 
 def main() -> None:
@@ -41,74 +34,62 @@ def table(dump: dict[str, Any]) -> str:
     """Return the table as JSON, the same text for the same dump."""
     merged = {
         PROVIDERS[provider]: {
-            key.removeprefix("ai.onnx::"): _merged([_row(*row) for row in rows])
+            key.removeprefix("ai.onnx::"): _merged([Kernel.defined(*row) for row in rows])
             for key, rows in sorted(operators.items())
         }
         for provider, operators in sorted(dump["kernels"].items())
         if provider in PROVIDERS
     }
-    all_rows = [row for operators in merged.values() for rows in operators.values() for row in rows]
-    sets = sorted({tuple(sorted(types)) for _, _, parameters in all_rows for types in parameters.values()})
+    kernels = [kernel for operators in merged.values() for each in operators.values() for kernel in each]
+    sets = sorted({tuple(sorted(types)) for kernel in kernels for types in kernel.types.values()})
     numbers = {frozenset(types): number for number, types in enumerate(sets)}
     fields = [f'"source": {json.dumps(dump["source"])}', '"types": ' + _lines("[]", map(json.dumps, sets))]
     for provider, operators in merged.items():
-        lines = (f"{json.dumps(key)}: {_written(rows, numbers)}" for key, rows in operators.items())
+        lines = (f"{json.dumps(key)}: {_written(each, numbers)}" for key, each in operators.items())
         fields.append(f"{json.dumps(provider)}: " + _lines("{}", lines))
     return _lines("{}", fields) + "\n"
 
 
-def _row(first: int, last: int, parameters: dict[str, list[str]]) -> Row:
-    """Return a row; a kernel without a last opset is for the first one alone, not for what comes after it."""
-    types = {name: frozenset(map(_type, each)) for name, each in parameters.items()}
-    return first, first if last == _OPEN else last, types
-
-
-def _type(text: str) -> str:
-    """Return a type as fuseonnx writes it: `float32`, `sequence(float32)`."""
-    text = text.replace("seq(", "sequence(").replace("sparse_tensor(", "sparse(")
-    return re.sub(r"\btensor\((\w+)\)", lambda match: dtype_name(ir.DataType[match[1].upper()]), text)
-
-
-def _merged(rows: list[Row]) -> list[Row]:
-    """Return fewer rows that admit the same nodes."""
-    pending, done = rows[::-1], list[Row]()
+def _merged(kernels: list[Kernel]) -> list[Kernel]:
+    """Return fewer kernels that admit the same nodes."""
+    pending, done = kernels[::-1], list[Kernel]()
     while pending:
-        row = pending.pop()
+        kernel = pending.pop()
         for index, other in enumerate(done):
-            both = _union(other, row)
+            both = _union(other, kernel)
             if both is not None:
                 del done[index]
                 pending.append(both)
                 break
         else:
-            done.append(row)
-    return sorted(done, key=lambda row: (row[0], row[1], str(_sorted(row[2]))))
+            done.append(kernel)
+    return sorted(done, key=lambda kernel: (kernel.first, kernel.last, str(_sorted(kernel.types))))
 
 
-def _union(one: Row, other: Row) -> Row | None:
-    """Return the row that admits what either does, None if it would admit more."""
-    (first, last, parameters), (next_first, next_last, types) = sorted((one, other), key=lambda row: row[:2])
-    if parameters == types and next_first <= last + 1:
-        return first, max(last, next_last), parameters
-    if (first, last) != (next_first, next_last) or parameters.keys() != types.keys():
+def _union(one: Kernel, other: Kernel) -> Kernel | None:
+    """Return the kernel that admits what either does, None if it would admit more."""
+    early, late = sorted((one, other), key=lambda kernel: kernel[:2])
+    if early.types == late.types and late.first <= early.last + 1:
+        return early._replace(last=max(early.last, late.last))
+    if early[:2] != late[:2] or early.types.keys() != late.types.keys():
         return None
-    different = [name for name in types if parameters[name] != types[name]]
+    different = [name for name in early.types if early.types[name] != late.types[name]]
     if len(different) != 1:
         return None
     (name,) = different
-    return first, last, parameters | {name: parameters[name] | types[name]}
+    return early._replace(types={**early.types, name: early.types[name] | late.types[name]})
 
 
-def _sorted(parameters: dict[str, Types]) -> dict[str, list[str]]:
-    return {name: sorted(types) for name, types in sorted(parameters.items())}
+def _sorted(types: Mapping[str, frozenset[str]]) -> dict[str, list[str]]:
+    return {name: sorted(each) for name, each in sorted(types.items())}
 
 
-def _written(rows: list[Row], numbers: dict[Types, int]) -> str:
-    written = [
-        (first, last, {name: numbers[types] for name, types in sorted(parameters.items())})
-        for first, last, parameters in rows
+def _written(kernels: list[Kernel], numbers: dict[frozenset[str], int]) -> str:
+    rows = [
+        (first, last, {name: numbers[types[name]] for name in sorted(types)})
+        for first, last, types in kernels
     ]
-    return json.dumps(written, separators=(",", ":"))
+    return json.dumps(rows, separators=(",", ":"))
 
 
 def _lines(brackets: str, items: Iterable[str]) -> str:

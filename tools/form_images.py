@@ -60,14 +60,14 @@ def gated_sum(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSe
 def squeezed_by_gemm(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
     """Squeeze-and-excitation with Gemms or with Convs."""
     net, value = _before_gate(channels, size)
-    gate = _gate_by_gemms(net, value, channels) if new else _gate_by_convs(net, value, channels)
+    gate = (_gate_by_gemms if new else _gate_by_convs)(net, _pooled(net, value, new=True), channels)
     return _after_gate(net, value, gate, channels)
 
 
 def gate_spread(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
     """Squeeze-and-excitation of which the gate gets the size of what it multiplies, or broadcasts."""
     net, value = _before_gate(channels, size)
-    gate = _gate_by_convs(net, value, channels)
+    gate = _gate_by_convs(net, _pooled(net, value, new=True), channels)
     if new:
         (gate,) = net.op(
             "Resize",
@@ -79,6 +79,19 @@ def gate_spread(channels: int, size: int, *, new: bool) -> onnxruntime.Inference
             coordinate_transformation_mode="asymmetric",
         )
     return _after_gate(net, value, gate, channels)
+
+
+def squeezed_by_pool(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
+    """Squeeze-and-excitation with GlobalAveragePool or with ReduceMean."""
+    net, value = _before_gate(channels, size)
+    gate = _gate_by_convs(net, _pooled(net, value, new=new), channels)
+    return _after_gate(net, value, gate, channels)
+
+
+def pooled_input(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
+    """GlobalAveragePool or ReduceMean of x itself."""
+    net = Net(1, channels, size, size)
+    return net.session(_pooled(net, "x", new=new))
 
 
 def enlarged(channels: int, outputs: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
@@ -104,16 +117,21 @@ def _before_gate(channels: int, size: int) -> tuple[Net, str]:
     return net, net.op("Relu", value)[0]
 
 
-def _gate_by_convs(net: Net, value: str, channels: int) -> str:
-    (gate,) = net.op("GlobalAveragePool", value)
+def _pooled(net: Net, value: str, *, new: bool) -> str:
+    if new:
+        return net.op("GlobalAveragePool", value)[0]
+    return net.op("ReduceMean", value, axes=PIXELS, keepdims=1)[0]
+
+
+def _gate_by_convs(net: Net, pooled: str, channels: int) -> str:
     first, second = _layers(net, channels)
-    (gate,) = net.op("Conv", gate, first[0][:, :, None, None], first[1])
+    (gate,) = net.op("Conv", pooled, first[0][:, :, None, None], first[1])
     (gate,) = net.op("Conv", net.op("Relu", gate)[0], second[0][:, :, None, None], second[1])
     return net.op("Sigmoid", gate)[0]
 
 
-def _gate_by_gemms(net: Net, value: str, channels: int) -> str:
-    (gate,) = net.op("Flatten", net.op("GlobalAveragePool", value)[0])
+def _gate_by_gemms(net: Net, pooled: str, channels: int) -> str:
+    (gate,) = net.op("Flatten", pooled)
     first, second = _layers(net, channels)
     (gate,) = net.op("Gemm", gate, first[0], first[1], transB=1)
     (gate,) = net.op("Gemm", net.op("Relu", gate)[0], second[0], second[1], transB=1)

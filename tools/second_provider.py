@@ -95,7 +95,7 @@ def _run_once(devices: list[Any]) -> Any:
     options.log_severity_level = _ERROR
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     options.add_provider_for_devices(devices, {})
-    session = ort.InferenceSession(model.SerializeToString(), options)
+    session = ort.InferenceSession(model.SerializeToString(), options, enable_fallback=0)
     found = session.run(None, {"x": np.array([1, -2], np.float32)})[0].tolist()
     if found != [-1, 2]:
         raise SetupError(f"it computes -[1, -2] as {found}")

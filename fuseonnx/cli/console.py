@@ -21,7 +21,7 @@ FAILED = 2
 INTERRUPTED = 130
 _PIPE_WIDTH = 10_000  # nothing is wrapped, cut or left out where no terminal sets a width
 _GAP = 2
-_NARROWEST_TEXT = 12
+_NARROWEST_TEXT = 16
 """Letters of a column of text that can still be read; numbers are never folded."""
 
 
@@ -99,9 +99,7 @@ def _fitting(section: Section, width: int) -> list[int]:
     needed = {}
     for number, cells in enumerate(zip(section.columns, *section.rows, strict=True)):
         longest = max(map(len, cells))
-        needed[number] = _GAP + (
-            longest if section.align[number] == "r" else min(longest, _NARROWEST_TEXT)
-        )
+        needed[number] = _GAP + (longest if section.align[number] == "r" else min(longest, _NARROWEST_TEXT))
     for name in section.optional:
         if sum(needed.values()) - _GAP <= width:
             break

@@ -2,8 +2,8 @@
 
 A provider takes the nodes that it has kernels for, but leaves those to the CPU whose operands are small and
 lie in CPU memory already, such as what follows from a Shape (source: onnxruntime's
-core/framework/fallback_cpu_capability.cc and the CUDA provider's `GetCapability`). What it has no kernel for
-goes to the CPU.
+core/framework/fallback_cpu_capability.cc and the CUDA provider's `GetCapability`; WebGPU's does the same).
+What it has no kernel for goes to the CPU.
 """
 
 from __future__ import annotations
@@ -104,9 +104,11 @@ def _prefers_cpu(graph: Graph, refusals: list[str]) -> set[int]:
 
 
 def _leaves(node: Node, position: int, graph: Graph, on_cpu: set[str]) -> bool:
-    """Whether an operand lets a node run on the CPU; one that is left out does not."""
-    value = graph.values.get(node.inputs[position])
-    if value is None or value.dtype in _STAYS_ON_GPU:
+    """Whether an operand lets a node run on the CPU; an input of the graph does, however large it is."""
+    if not node.inputs[position]:
+        return True
+    value = graph.values[node.inputs[position]]
+    if value.dtype in _STAYS_ON_GPU:
         return False
     if value.is_input or (value.is_initializer and _elements(value.dims) <= _SMALL_INITIALIZER):
         return True
@@ -134,7 +136,7 @@ def _recurrent_limit(*activations: str) -> Callable[[Node], str]:
         reasons = {
             "activation parameters": not given.keys().isdisjoint({"activation_alpha", "activation_beta"}),
             "clip": "clip" in given,
-            "its activations": any(
+            "other activations": any(
                 name.lower() != known for name, known in zip(wanted, activations, strict=False)
             ),
             "input_forget": "input_forget" in given and given["input_forget"].as_int() != 0,

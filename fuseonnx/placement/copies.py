@@ -32,7 +32,7 @@ class Copy:
 
 
 def copies_of(graph: Graph, devices: Sequence[Device]) -> tuple[Copy, ...]:
-    """Return the copies that a run makes where node i is on `devices[i]`, in the order of their first readers.
+    """Return the copies that a run makes where node i is on `devices[i]`, by their first readers.
 
     A value that only a fetch or a feed moves is none: onnxruntime copies it without a node.
     """

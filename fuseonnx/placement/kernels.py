@@ -8,17 +8,21 @@ is there has one of the types.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import onnx
+import onnx_ir as ir
 
+from fuseonnx.analysis.stats import dtype_name
 from fuseonnx.errors import OptionError
 from fuseonnx.placement.graph import Node
 
 _TABLE = Path(__file__).with_name("kernels.json")
+_NO_LAST = 2**31 - 1
 
 
 class Kernel(NamedTuple):
@@ -27,6 +31,15 @@ class Kernel(NamedTuple):
     first: int
     last: int
     types: Mapping[str, frozenset[str]]
+
+    @classmethod
+    def defined(cls, first: int, last: int, types: Mapping[str, Iterable[str]]) -> Kernel:
+        """Return the kernel that onnxruntime defines so: `[13, 2147483647, {"T": ["tensor(float)"]}]`.
+
+        One without a last opset is for the first one alone, not for versions that come after it.
+        """
+        names = {name: frozenset(map(_type_name, each)) for name, each in types.items()}
+        return cls(first, first if last == _NO_LAST else last, names)
 
 
 Table = Mapping[str, Sequence[Kernel]]
@@ -141,6 +154,16 @@ def _shipped() -> dict[str, Table]:
         }
         for provider in ("cpu", "cuda")
     }
+
+
+def _type_name(text: str) -> str:
+    """Return a type of onnxruntime's as fuseonnx writes it: `float32`, `sequence(float32)`."""
+    text = text.replace("seq(", "sequence(").replace("sparse_tensor(", "sparse(")
+    return re.sub(r"\b(?:tensor\((\w+)\)|(?<=sparse\()(\w+))", _element_type, text)
+
+
+def _element_type(match: re.Match[str]) -> str:
+    return dtype_name(ir.DataType[(match[1] or match[2]).upper()])
 
 
 def _operator(node: Node) -> str:

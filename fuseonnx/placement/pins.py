@@ -44,7 +44,8 @@ class Pin:
     def matches(self, node: Node) -> bool:
         """Whether it is meant for a node."""
         if self.pattern.startswith(_BY_NAME):
-            return fnmatchcase(node.name, self.pattern.removeprefix(_BY_NAME))
+            pattern = self.pattern.removeprefix(_BY_NAME)
+            return node.name == pattern or fnmatchcase(node.name, pattern)
         return fnmatchcase(f"{node.domain}::{node.op_type}" if node.domain else node.op_type, self.pattern)
 
 

@@ -75,7 +75,9 @@ def place_best(
     pinned: Mapping[int, Device],
     cost: Cost,
 ) -> tuple[Device, ...]:
-    """Return the device of each node with which a run costs least; the GPU where both cost the same.
+    """Return the device of each node with which a run costs least.
+
+    Of placements that cost the same, it is the one that differs least from what onnxruntime does by itself.
 
     Some nodes have no choice: those that only one device has a kernel for, then those in `pinned`, then
     those that onnxruntime leaves to the CPU because they compute shapes, and those that hold bodies or whose
@@ -91,15 +93,17 @@ def place_best(
     """
     fixed = _fixed(graph, decisions, pinned)
     network = Network()
-    for node in graph.nodes:
+    unit = len(graph.nodes) + 1  # of cost; less than that is what another device than onnxruntime's costs
+    for node, decision in zip(graph.nodes, decisions, strict=True):
         if node.index in fixed:
             on_cpu, on_gpu = (0, UNBOUNDED) if fixed[node.index] == "cpu" else (UNBOUNDED, 0)
         else:
-            on_cpu, on_gpu = cost.running(node, graph, "cpu"), cost.running(node, graph, "gpu")
+            on_cpu = cost.running(node, graph, "cpu") * unit + (decision.device == "gpu")
+            on_gpu = cost.running(node, graph, "gpu") * unit + (decision.device == "cpu")
         network.join(_CPU, node.index, max(on_gpu - on_cpu, 0))
         network.join(node.index, _GPU, max(on_cpu - on_gpu, 0))
     for way in _ways(graph):
-        way.join(network, cost.copying(way.value.nbytes))
+        way.join(network, cost.copying(way.value.nbytes) * unit)
     for together in _inseparable(graph, fixed):
         for index in together[1:]:
             network.join(together[0], index, UNBOUNDED, UNBOUNDED)

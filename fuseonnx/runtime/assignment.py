@@ -16,6 +16,7 @@ ASKED = "fuseonnx.provider"
 MISSING = "fuseonnx.missing"
 """Session config entry: why that provider is not there at all, where that was accepted."""
 RECORD = "session.record_ep_graph_assignment_info"
+PLACEMENT = "session.layer_assignment_settings"
 
 _SHAPE_ARITHMETIC = (
     "Abs Add And Cast Ceil Clip Concat ConstantOfShape Div Equal Expand Flatten Floor Gather Greater"

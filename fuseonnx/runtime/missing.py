@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from fuseonnx.runtime.provider_options import CudaOptions, TensorrtOptions
 
@@ -37,8 +38,7 @@ def prepare(provider: str) -> None:
     """
     import onnxruntime as ort
 
-    plugins = {device.ep_name for device in ort.get_ep_devices()}
-    if provider not in ort.get_available_providers() and provider not in plugins:
+    if provider not in ort.get_available_providers() and not plugin_devices(provider):
         raise ProviderMissing(_why_unregistered(provider))
     if provider in _LIBRARIES:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
@@ -46,6 +46,15 @@ def prepare(provider: str) -> None:
     if provider == TensorrtOptions.provider:
         with contextlib.suppress(ImportError, OSError, RuntimeError):
             importlib.import_module("tensorrt")  # the pip package loads its libraries
+
+
+def plugin_devices(provider: str) -> list[Any]:
+    """Return the devices of a provider that a plugin library registered: it cannot be asked for by name."""
+    import onnxruntime as ort
+
+    if provider in ort.get_available_providers():
+        return []
+    return [device for device in ort.get_ep_devices() if device.ep_name == provider]
 
 
 @contextlib.contextmanager

@@ -54,8 +54,9 @@ CPU = Backend()
 def make_provider(name: str, options: Mapping[str, object] | None = None) -> Provider:
     """Return the provider `name`: `cpu`, `cuda`, `tensorrt`, or one of onnxruntime's own names.
 
-    Values that are not text are written as text, as onnxruntime does it. The options of those three are checked against `CpuOptions`, `CudaOptions` and `TensorrtOptions`; those of
-    any other provider go to onnxruntime as they are.
+    Values that are not text become what Python writes for them, as in onnxruntime. The options of those three
+    are then checked against `CpuOptions`, `CudaOptions` and `TensorrtOptions`, and written as onnxruntime
+    reads them; those of any other provider go to onnxruntime as they are.
 
     Raises:
         OptionError: the name is no provider's, an option does not exist or has a value of the wrong type.

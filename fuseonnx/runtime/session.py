@@ -12,8 +12,8 @@ import ml_dtypes
 import numpy as np
 
 from fuseonnx.errors import BackendError
-from fuseonnx.runtime.assignment import ASKED, MISSING, RECORD, assignment_of, operators_of
-from fuseonnx.runtime.missing import ProviderMissing, prepare, silent_loading, why_not_loaded
+from fuseonnx.runtime.assignment import ASKED, MISSING, PLACEMENT, RECORD, assignment_of, operators_of
+from fuseonnx.runtime.missing import ProviderMissing, plugin_devices, prepare, silent_loading, why_not_loaded
 from fuseonnx.runtime.provider_options import CudaOptions, TensorrtOptions
 from fuseonnx.runtime.providers import CPU, CPU_PROVIDER, Backend, Provider
 
@@ -52,6 +52,7 @@ def open_session(
     backend: Backend = CPU,
     *,
     optimized: bool = False,
+    placement: str = "",
     profile_to: Path | None = None,
     save_optimized: Path | None = None,
 ) -> onnxruntime.InferenceSession:
@@ -62,6 +63,8 @@ def open_session(
         backend: provider, threads, and whether nodes may run on the CPU instead. What TensorRT cannot run
             goes to CUDA.
         optimized: False turns all of onnxruntime's graph optimizations off, True all on.
+        placement: which annotations of nodes mean which device, as `session.layer_assignment_settings` has
+            it; nodes may then run on the CPU, whatever `backend` allows.
         profile_to: how the name of onnxruntime's profile starts; the session's end_profiling() writes it.
         save_optimized: where to write the graph that onnxruntime made of the model.
 
@@ -73,6 +76,8 @@ def open_session(
 
     def options(missing: str = "") -> onnxruntime.SessionOptions:
         result = _session_options(backend, optimized=optimized, missing=missing)
+        if placement:
+            result.add_session_config_entry(PLACEMENT, placement)
         if profile_to is not None:
             result.enable_profiling = True
             result.profile_file_prefix = str(profile_to)
@@ -88,7 +93,7 @@ def open_session(
         if not backend.allow_fallback:
             raise BackendError(f"{model}: {missing}") from None
         return _create(model, options(str(missing)), [CPU_PROVIDER])
-    if not backend.allow_fallback:
+    if not backend.allow_fallback and not placement:
         _refuse_fallen(model, session)
     return session
 
@@ -115,6 +120,9 @@ def _create(
     chain = [(provider.name, dict(provider.options)) for provider in providers]
     place = "" if providers[0] == CPU_PROVIDER else f" on {providers[0].name}"
     try:
+        if devices := plugin_devices(providers[0].name):
+            options.add_provider_for_devices(devices, dict(providers[0].options))
+            return ort.InferenceSession(str(model), options)
         return ort.InferenceSession(str(model), options, providers=chain, enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes share no base but Exception
         raise BackendError(f"{model}: onnxruntime cannot load it{place}: {_reason(error)}") from None

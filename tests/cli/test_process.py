@@ -113,6 +113,20 @@ def test_terminal_of_80_columns_shows_whole_names(tmp_path: Path, write_model: A
         assert name in first_column
 
 
+@pytest.mark.parametrize("columns", [60, 80])
+def test_narrow_terminal_shows_what_counts_of_a_comparison(
+    columns: int, tmp_path: Path, write_model: Any
+) -> None:
+    model = str(write_model(tmp_path / "model.onnx"))
+    lines = _on_terminal([*COMMAND, "verify", model, model], columns)
+    assert max(map(len, lines)) <= columns
+    head = next(number for number, line in enumerate(lines) if line.startswith("output "))
+    assert {"max", "noise"} <= set(lines[head].split())
+    (row,) = re.findall(r"^y .* ok$", lines[head + 1])
+    assert len(re.findall(r"\b\d\.\de[+-]\d\d\b", row)) >= 2
+    assert any(line.startswith("note: a wider terminal also shows: mean") for line in lines)
+
+
 def _on_terminal(command: list[str], columns: int) -> list[str]:
     """Run a command with stdout on a terminal; return its lines without colour codes."""
     parent, child = pty.openpty()

@@ -54,7 +54,7 @@ class SecondProvider:
         options.add_session_config_entry(SETTINGS, settings)
         options.optimized_model_filepath = str(self._folder / "placed.onnx")
         options.add_provider_for_devices(self._devices, {"preferredLayout": "NCHW"})
-        session = ort.InferenceSession(model.SerializeToString(), options)
+        session = ort.InferenceSession(model.SerializeToString(), options, enable_fallback=0)
         providers = {
             node.name: subgraph.ep_name
             for subgraph in session.get_provider_graph_assignment_info()

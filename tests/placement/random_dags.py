@@ -187,17 +187,14 @@ def _mean(graph: _Builder) -> None:
 
 
 def _if(graph: _Builder) -> None:
-    """Add an If whose branches capture values; the nodes in them have no device of their own."""
+    """Add an If whose branches capture a value; the nodes in them have no device of their own."""
     value = graph.value()
     shape = graph.shapes[value]
-    other = graph.choose([name for name, found in graph.shapes.items() if found == shape])
     branches = {}
-    for branch, captured in (("then_branch", value), ("else_branch", other)):
+    for branch, operator in (("then_branch", "Neg"), ("else_branch", "Abs")):
         name = f"{branch}_{len(graph.nodes)}"
-        info = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        branches[branch] = helper.make_graph(
-            [helper.make_node("Neg", [captured], [name], name)], branch, [], [info]
-        )
+        nodes = [helper.make_node(operator, [value], [name], name)]
+        branches[branch] = helper.make_graph(nodes, branch, [], [_info(name, shape)])
     graph.node("If", [graph.initializer(np.array(graph.rng.random() < 0.5))], shape, **branches)
 
 
@@ -216,7 +213,10 @@ _OPERATORS: tuple[Callable[[_Builder], None], ...] = (
 
 
 def random_dag(seed: int) -> Dag:
-    """Return the model of a seed: 1 to 3 inputs, 4 to 24 operators, values shared and put out at random."""
+    """Return the model of a seed: 1 to 3 inputs, 4 to 24 operators, values shared and put out at random.
+
+    The first dimension of an input is symbolic, so that what Shape computes is no constant.
+    """
     graph = _Builder(seed)
     inputs = [
         graph.add(f"x{number}", graph.choose([(2, 3, 4), (6, 4), (4, 6)]))
@@ -236,8 +236,8 @@ def random_dag(seed: int) -> Dag:
     proto = helper.make_graph(
         graph.nodes,
         f"dag {seed}",
-        [_info(graph, name) for name in inputs],
-        [_info(graph, name) for name in outputs],
+        [_info(name, [f"n{size}", *rest]) for name in inputs for size, *rest in [graph.shapes[name]]],
+        [_info(name, graph.shapes[name]) for name in outputs],
         [numpy_helper.from_array(array, name) for name, array in graph.initializers.items()],
     )
     opsets = [helper.make_opsetid("", OPSET)]
@@ -247,5 +247,5 @@ def random_dag(seed: int) -> Dag:
     )
 
 
-def _info(graph: _Builder, name: str) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, graph.shapes[name])
+def _info(name: str, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)

@@ -21,7 +21,8 @@ SEEDS = range(240)
 def predicted(dag: Dag) -> tuple[Copy, ...]:
     model = ir.from_proto(dag.model)
     shapes.annotate(model)
-    return copies_of(read_graph(model), dag.devices)
+    input_shapes = {name: array.shape for name, array in dag.feeds.items()}
+    return copies_of(read_graph(model, input_shapes), dag.devices)
 
 
 def run_on_cpu(dag: Dag) -> list[np.ndarray]:

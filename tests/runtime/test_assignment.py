@@ -82,4 +82,4 @@ def test_what_tensorrt_leaves_to_cuda_is_told_but_no_fall_back_to_the_cpu() -> N
 def test_a_missing_provider_is_told() -> None:
     node = AssignedNode("n", "Neg", CPU)
     assignment = Assignment(CUDA, (node,), "no driver")
-    assert assignment.summary() == "1 node: 1 on CPU; not on CUDAExecutionProvider: no driver"
+    assert assignment.summary() == "1 node, all on the CPU instead of CUDAExecutionProvider: no driver"

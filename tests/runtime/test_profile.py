@@ -16,10 +16,8 @@ from onnx import numpy_helper, parser
 from fuseonnx.errors import BackendError, FuseOnnxError, OptionError
 from fuseonnx.profiling import ProfileKeywords, compare_profiles, profile
 from fuseonnx.runtime.profile import COPIES, OTHERS, OUTSIDE, PRODUCTS, REORDERS, kind_of
-from fuseonnx.runtime.providers import Backend
+from fuseonnx.runtime.provider_options import CpuOptions
 from fuseonnx.runtime.recording import WARMUP
-
-ONE_THREAD = Backend(threads=1)
 
 
 def reordered(path: Path) -> Path:
@@ -116,7 +114,7 @@ def parsed(trace: Path, pid: int = 1) -> list[tuple[int, dict[str, int]]]:
 
 def test_one_run_is_the_last_one_of_the_trace(tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
-    found = profile(reordered(tmp_path / "m.onnx"), runs=1, trace=trace, backend=ONE_THREAD)
+    found = profile(reordered(tmp_path / "m.onnx"), runs=1, trace=trace, threads=1)
     runs = parsed(trace)
     assert len(runs) == WARMUP + 1
     us, kernels = runs[-1]
@@ -130,7 +128,7 @@ def test_one_run_is_the_last_one_of_the_trace(tmp_path: Path) -> None:
 
 def test_of_four_runs_each_time_is_the_median_and_the_warm_up_is_left_out(tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
-    found = profile(reordered(tmp_path / "m.onnx"), runs=4, trace=trace, backend=ONE_THREAD)
+    found = profile(reordered(tmp_path / "m.onnx"), runs=4, trace=trace, threads=1)
     runs = parsed(trace)
     assert len(runs) == WARMUP + 4
     counted = [kernels for _, kernels in runs[-4:]]  # the interquartile mean of four numbers is their median
@@ -179,7 +177,7 @@ def test_with_the_optimizations_off_the_nodes_are_the_models_own(tmp_path: Path)
 
 def test_what_runs_in_a_body_is_not_counted_twice(tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
-    found = profile(looped(tmp_path / "m.onnx"), runs=1, optimized=False, trace=trace, backend=ONE_THREAD)
+    found = profile(looped(tmp_path / "m.onnx"), runs=1, optimized=False, trace=trace, threads=1)
     us, kernels = parsed(trace)[-1]
     assert found.ms == pytest.approx(us / 1000)
     on_top = sum(kernels[name] for name in ("the_c", "the_z", "the_y"))
@@ -255,6 +253,22 @@ def test_json_holds_everything(tmp_path: Path) -> None:
     assert read["onnxruntime"] == ort.__version__
 
 
+def test_where_to_run_is_said_as_in_bench_and_verify(tmp_path: Path) -> None:
+    model = chain(tmp_path / "m.onnx", ["Relu"])
+    with pytest.raises(BackendError, match="knows no NoSuchExecutionProvider"):
+        profile(model, runs=1, provider="NoSuchExecutionProvider")
+    everywhere: tuple[ProfileKeywords, ...] = (
+        {"provider": "NoSuchExecutionProvider", "provider_options": {"key": 1}, "allow_fallback": True},
+        {"provider": CpuOptions()},
+    )
+    for options in everywhere:
+        options |= {"runs": 1, "threads": 2}
+        diff = compare_profiles(model, model, **options)
+        for found in (diff.before, diff.after):
+            assert found.threads == 2
+            assert [node.provider for node in found.nodes] == ["CPUExecutionProvider"]
+
+
 def test_sizes_that_were_guessed_are_told(tmp_path: Path) -> None:
     model = chain(tmp_path / "m.onnx", ["Relu"], "N, 3")
     guess = "sizes that the model leaves open are a guess (x): --input-shape gives others"
@@ -299,6 +313,9 @@ def test_a_run_that_fails_leaves_an_earlier_trace_alone(tmp_path: Path) -> None:
     ("options", "reason"),
     [
         ({"runs": 0}, "0 runs"),
+        ({"provider": "abacus"}, "'abacus' is no execution provider"),
+        ({"provider": "cuda", "provider_options": {"device": 0}}, "has no option 'device'"),
+        ({"threads": 100_000}, "threads 100000"),
         ({"trace": "no/such/t.json"}, r"there is no folder"),
         ({"trace": "."}, "is a folder"),
         ({"trace": "m.onnx"}, "is the model"),

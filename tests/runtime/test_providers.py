@@ -129,6 +129,40 @@ def test_a_backend_from_anything() -> None:
         as_backend("cpu", threads=-1)
 
 
+def test_more_threads_than_a_machine_can_use_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert as_backend("cpu", threads=256).threads == 256
+    with pytest.raises(OptionError) as error:
+        as_backend("cpu", threads=100_000)
+    assert str(error.value) == (
+        "threads 100000: this machine has 2 processors; give at most 256, or 0 for onnxruntime's own choice"
+    )
+    monkeypatch.setattr("os.cpu_count", lambda: 512)
+    assert as_backend("cpu", threads=2048).threads == 2048
+    with pytest.raises(OptionError, match="at most 2048"):
+        as_backend("cpu", threads=2049)
+
+
+@pytest.mark.parametrize(
+    ("provider", "options", "texts"),
+    [
+        ("cuda", {"device_id": 0, "use_tf32": False}, {"device_id": "0", "use_tf32": "0"}),
+        ("tensorrt", {"trt_fp16_enable": True}, {"trt_fp16_enable": "True"}),
+        ("OpenVINOExecutionProvider", {"num_of_threads": 2}, {"num_of_threads": "2"}),
+    ],
+)
+def test_values_that_are_not_text_become_onnxruntimes(
+    provider: str, options: dict[str, object], texts: dict[str, str]
+) -> None:
+    assert as_backend(provider, options).provider.options == texts
+
+
+@pytest.mark.parametrize("wrong", [{"device_id": True}, {"device_id": 1.5}, {"use_tf32": None}])
+def test_values_of_another_type_are_still_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(OptionError, match="it takes"):
+        as_backend("cuda", wrong)
+
+
 def test_equivalence_means_full_float32_unless_said_otherwise() -> None:
     assert for_equivalence(make_provider("cuda", {"device_id": "1"})).options == {
         "use_tf32": "0",

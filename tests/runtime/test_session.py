@@ -121,6 +121,53 @@ def test_a_failing_run_is_one_line_and_silent(build: Build, capfd: pytest.Captur
     assert capfd.readouterr().err == ""
 
 
+REASONS = {
+    "every wrong size": (
+        ("y = Relu(x)", "float[2, 3] x", {"x": np.ones((4, 5), np.float32)}),
+        "Got invalid dimensions for input: x for the following indices index: 0 Got: 4 Expected: 2"
+        " index: 1 Got: 5 Expected: 3 Please fix either the inputs/outputs or the model.",
+    ),
+    "behind a path and a signature": (
+        ("y = Reshape(x, s)", "float[n] x, int64[k] s", {"x": np.ones(4, np.float32), "s": np.array([3, 5])}),
+        "running Reshape node. Name:'' Status Message: input_shape_size == requested_shape_size was false."
+        " The input tensor cannot be reshaped to the requested shape. Input shape:{4}, requested shape:{3,5}",
+    ),
+    "behind a signature of several types": (
+        ("y = Squeeze(x, s)", "float[n] x, int64[k] s", {"x": np.ones(4, np.float32), "s": np.array([0])}),
+        "Message: input_shape[i] == 1 was false. Dimension of input 0 must be 1 instead of 4. shape={4}",
+    ),
+    "behind a file and a function": (
+        ("y = MatMul(x, x)", "float[a, b] x", {"x": np.ones((2, 3), np.float32)}),
+        "running MatMul node. Name:'' Status Message: MatMul dimension mismatch",
+    ),
+    "inside a branch": (
+        (
+            "y = If(b) <then_branch = t () => (o) { o = Reshape(x, s) },"
+            " else_branch = e () => (p) { p = Neg(x) }>",
+            "bool b, float[n] x, int64[k] s",
+            {"b": np.array(True), "x": np.ones(3, np.float32), "s": np.array([5])},
+        ),
+        "running Reshape node. Name:'' Status Message: input_shape_size == requested_shape_size was false."
+        " The input tensor cannot be reshaped to the requested shape. Input shape:{3}, requested shape:{5}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("failing", "reason"), REASONS.values(), ids=REASONS.keys())
+def test_the_reason_of_a_failing_run_is_whole(
+    failing: tuple[str, str, dict[str, np.ndarray]], reason: str, tmp_path: Path
+) -> None:
+    node, inputs, feeds = failing
+    text = f'<ir_version: 10, opset_import: ["": 17]> g ({inputs}) => (y) {{ {node} }}'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    session = open_session(tmp_path / "m.onnx")
+    with pytest.raises(BackendError) as error:
+        run(session, feeds)
+    assert str(error.value).endswith(reason)
+    assert len(str(error.value)) <= 300
+    assert "onnxruntime" not in str(error.value)
+
+
 def test_without_onnxruntime_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(BackendError, match=r"pip install 'fuseonnx\[cpu\]'"):

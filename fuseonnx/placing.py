@@ -1,0 +1,189 @@
+"""`place` and `load_session`: decide which device runs which node, write it into the model, and open that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+import fuseonnx
+from fuseonnx.analysis import shapes
+from fuseonnx.errors import ModelSaveError, OptionError
+from fuseonnx.frontends import ModelLike, OnnxModel, Source, default_output, opened
+from fuseonnx.io.load import load, read_weightless
+from fuseonnx.io.save import no_draft_left, write_draft
+from fuseonnx.placement.annotate import (
+    PROVIDER_KEY,
+    SETTINGS,
+    SETTINGS_KEY,
+    STANDARD_SINCE_IR,
+    annotate,
+    has_standard,
+    write_standard,
+)
+from fuseonnx.placement.assign import Device, decide
+from fuseonnx.placement.graph import Graph, read_graph
+from fuseonnx.placement.kernels import Kernels
+from fuseonnx.placement.notes import notes_on
+from fuseonnx.placement.pins import Pin, Rule, pinned
+from fuseonnx.placement.report import Placement, layout_of, placed_nodes
+from fuseonnx.placement.solve import Cost, place_best
+from fuseonnx.runtime.providers import CPU_PROVIDER, Provider, as_backend, make_provider
+from fuseonnx.runtime.session import open_session
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+    from fuseonnx.runtime.provider_options import ProviderOptions
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What `place` made.
+
+    Attributes:
+        model: the annotated model, of the same kind as the one given; None for a file and no output.
+        path: the annotated model on disk, or None if there is none.
+        report: what runs where, and why.
+    """
+
+    model: OnnxModel | None
+    path: Path | None
+    report: Placement
+
+
+def place(  # noqa: PLR0913
+    model: ModelLike,
+    output: str | Path | None = None,
+    *,
+    provider: str = "cuda",
+    rules: Sequence[str | Rule] = (),
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    standard: bool = False,
+    kernels: Kernels | None = None,
+    cost: Cost | None = None,
+    on_progress: Callable[[str], None] = lambda _stage: None,
+) -> Placed:
+    """Tell which device runs which node of a model, and write it into a copy of the model.
+
+    Nothing is run, and neither a GPU nor onnxruntime is needed. The answers of the model do not change:
+    only the metadata of nodes does.
+
+    Args:
+        model: any model that `optimize` takes; best one that was optimized. Never changed.
+        output: where to write the annotated model; by default nowhere, and only the report is made.
+        provider: the execution provider on the GPU: `cuda`, or one that `kernels` has a table for.
+        rules: where nodes have to run: pins such as `NonMaxSuppression=cpu` and `name:/model/head/*=cuda`, or
+            functions from a node to its device. A later one outranks an earlier one.
+        input_shapes: input name to shape, for dynamic models; other dynamic dims count as 1.
+        standard: also write the fields for several devices that ONNX has from IR version 11 on; a model of an
+            earlier one is raised to it.
+        kernels: which operators the providers have kernels for; by default those of onnxruntime 1.31.
+        cost: what work and copies cost; by default on a data-centre GPU.
+        on_progress: told the name of each stage as it begins.
+
+    Raises:
+        FuseOnnxError: its message is one line that names the model or the option, and the cure.
+    """
+    full_name = _gpu_provider(provider)
+    wanted = [Pin.parse(rule) if isinstance(rule, str) else rule for rule in rules]
+    with opened(model) as source:
+        destination = _destination(source, output)
+        on_progress("load")
+        loaded = load(source.path)
+        on_progress("shapes")
+        shapes.annotate(loaded.model)
+        graph = read_graph(loaded.model, input_shapes)
+        on_progress("place")
+        decisions = decide(graph, kernels or Kernels.load(), full_name)
+        fixed = pinned(graph, wanted)
+        devices = place_best(graph, decisions, fixed, cost or Cost())
+        notes = [*notes_on(graph, decisions, devices, fixed, source.name)]
+        if destination:
+            on_progress("save")
+            notes += _write_into(loaded.model, graph, devices, full_name, standard=standard)
+            with no_draft_left(destination):
+                write_draft(loaded.model, loaded.signature, destination).publish()
+        report = Placement(
+            model=source.name,
+            output=str(output) if output else None,
+            provider=full_name,
+            fuseonnx_version=fuseonnx.__version__,
+            nodes=placed_nodes(graph, decisions, devices, fixed),
+            by_itself=layout_of(graph, [decision.device for decision in decisions], cost or Cost()),
+            placed=layout_of(graph, devices, cost or Cost()),
+            settings=SETTINGS,
+            notes=tuple(notes),
+        )
+        restored = source.restore(destination) if destination else None
+        return Placed(restored, Path(output) if output else None, report)
+
+
+def load_session(
+    path: str | Path,
+    provider: str | Provider | ProviderOptions | None = None,
+    *,
+    provider_options: Mapping[str, object] | None = None,
+    threads: int = 0,
+    allow_fallback: bool = False,
+    optimized: bool = True,
+) -> onnxruntime.InferenceSession:
+    """Open a model on onnxruntime with the placement that it carries.
+
+    Args:
+        path: an ONNX file, best one that `place` wrote; without a placement onnxruntime places the nodes.
+        provider: the execution provider, `cuda` or the like; by default the one that it was placed for, and
+            the CPU's if it was not.
+        provider_options: options of a provider that is given by name.
+        threads: threads inside an operator on the CPU; 0 is onnxruntime's own choice.
+        allow_fallback: open it on the CPU where the provider is not there.
+        optimized: False turns onnxruntime's graph optimizations off.
+
+    Raises:
+        ModelLoadError: the file is not an ONNX model.
+        BackendError: onnxruntime is missing or cannot load the model, or the provider is not there.
+    """
+    path = Path(path)
+    metadata = {entry.key: entry.value for entry in read_weightless(path).metadata_props}
+    backend = as_backend(
+        provider or metadata.get(PROVIDER_KEY, CPU_PROVIDER.name),
+        provider_options,
+        threads=threads,
+        allow_fallback=allow_fallback,
+    )
+    return open_session(path, backend, optimized=optimized, placement=metadata.get(SETTINGS_KEY, ""))
+
+
+def _gpu_provider(name: str) -> str:
+    full_name = make_provider(name).name
+    if full_name == CPU_PROVIDER.name:
+        raise OptionError("to place nodes on two devices, give the provider on the other one, such as cuda")
+    return full_name
+
+
+def _destination(source: Source, output: str | Path | None) -> Path | None:
+    """Return where to write: for a model in memory and no output, beside its temporary file."""
+    if output is None:
+        return None if source.given else default_output(source.path, ".placed.onnx")
+    destination = Path(output)
+    if source.given and destination.resolve() == source.given.resolve():
+        raise ModelSaveError(f"{destination}: would overwrite the model; name another file")
+    return destination
+
+
+def _write_into(
+    model: ir.Model, graph: Graph, devices: Sequence[Device], provider: str, *, standard: bool
+) -> list[str]:
+    """Annotate the model; return what the reader should know about that."""
+    notes = []
+    if lost := annotate(model, graph, devices, provider):
+        notes.append(f"{lost} nodes had an annotation of their own, which is replaced")
+    if standard or has_standard(model):
+        if model.ir_version < STANDARD_SINCE_IR:
+            raised = f"from {model.ir_version} to {STANDARD_SINCE_IR}"
+            notes.append(f"the IR version is raised {raised}, which has the standard fields")
+        write_standard(model, graph, devices, provider)
+    return notes
