@@ -17,7 +17,8 @@ def placement_heading(placement: Placement) -> str:
     placed = placement.placed
     model = f"{placement.model} -> {placement.output}" if placement.output else placement.model
     where = f"{placed.nodes['gpu']} nodes on the GPU, {placed.nodes['cpu']} on the CPU"
-    return f"{model}: {where}, {counted(len(placed.hops), 'copy', 'copies')} of {human_bytes(placed.copied_bytes)} a run"
+    copies = f"{counted(len(placed.hops), 'copy', 'copies')} of {human_bytes(placed.copied_bytes)} a run"
+    return f"{model}: {where}, {copies}"
 
 
 def placement_sections(placement: Placement, *, top: int) -> Iterator[Section]:
@@ -73,7 +74,7 @@ def _summary(placement: Placement) -> Section:
         "copies a run (Memcpy nodes)",
         "bytes that they copy",
         "bytes of inputs and outputs that cross",
-        "cost of a run, in the model's terms",
+        "cost of a run, estimated",
     )
     rows = tuple(map(row, names, cells(before), cells(after)))
     return Section("Placement", ("", "onnxruntime by itself", "placed"), rows, "lrr", placement.notes)

@@ -27,7 +27,7 @@ from fuseonnx.placement.annotate import (
 from fuseonnx.placement.assign import Device, decide
 from fuseonnx.placement.graph import Graph, read_graph
 from fuseonnx.placement.kernels import Kernels
-from fuseonnx.placement.notes import notes_on
+from fuseonnx.placement.notes import notes_on, notes_on_inputs
 from fuseonnx.placement.pins import Pin, Rule, pinned
 from fuseonnx.placement.report import Placement, layout_of, placed_nodes
 from fuseonnx.placement.solve import Cost, place_best
@@ -101,7 +101,10 @@ def place(  # noqa: PLR0913
         decisions = decide(graph, kernels or Kernels.load(), full_name)
         fixed = pinned(graph, wanted)
         devices = place_best(graph, decisions, fixed, cost or Cost())
-        notes = [*notes_on(graph, decisions, devices, fixed, source.name)]
+        notes = [
+            *notes_on(graph, decisions, devices, fixed, source.name),
+            *notes_on_inputs(loaded.model, input_shapes or {}),
+        ]
         if destination:
             on_progress("save")
             notes += _write_into(loaded.model, graph, devices, full_name, standard=standard)

@@ -57,6 +57,7 @@ def _sections(inspection: Inspection) -> Iterator[Section]:
         ("IR version", str(inspection.ir_version)),
         ("producer", f"{inspection.producer_name} {inspection.producer_version}".strip()),
         ("file", human_bytes(inspection.stats.file_bytes)),
+        ("nodes placed", ", ".join(f"{count} on {device}" for device, count in inspection.devices.items())),
         *((key, _shortened(text)) for key, text in inspection.metadata.items()),
     )
     yield Section("Model", ("", ""), tuple(fact for fact in facts if fact[1]), "ll")

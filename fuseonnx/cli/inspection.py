@@ -23,6 +23,7 @@ from fuseonnx.core import pipeline
 from fuseonnx.core.journal import Journal
 from fuseonnx.io.load import load
 from fuseonnx.passes import STAGES
+from fuseonnx.placement.annotate import annotated_devices
 from fuseonnx.report import GraphStats, RuleUse
 
 
@@ -56,6 +57,8 @@ class Inspection:
     cost: Cost
     biggest_weights: tuple[Weight, ...]
     rewrites: tuple[RuleUse, ...]
+    devices: dict[str, int]
+    """How many nodes are meant for each device, where the model says so."""
 
 
 def look_into(
@@ -87,6 +90,7 @@ def look_into(
         cost=cost,
         biggest_weights=tuple(biggest_weights(model)),
         rewrites=plan(path),
+        devices=annotated_devices(model),
     )
 
 

@@ -93,7 +93,7 @@ def has_standard(model: ir.Model) -> bool:
 
 
 def annotated_devices(model: ir.Model) -> dict[str, int]:
-    """Return how many nodes are meant for each device, most frequent first.
+    """Return how many nodes are annotated for each device, most frequent first; bodies are not counted apart.
 
     An annotation that no exact rule of the model's settings explains stands for itself.
     """

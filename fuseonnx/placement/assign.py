@@ -68,7 +68,7 @@ def _decision(node: Node, refusal: str, graph: Graph, kernels: Kernels, *, on_cp
         return Decision("cpu", refusal + (", data-dependent" if depends_on_data else ""), is_forced=True)
     if on_cpu_data:
         is_shape = all(graph.values[name].is_shape for name in node.outputs if name)
-        return Decision("cpu", "computes a shape" if is_shape else "its operands are small and on the CPU")
+        return Decision("cpu", "computes a shape" if is_shape else "its operands are on the CPU")
     reason = "data-dependent: the CPU waits for the size" if depends_on_data else ""
     return Decision("gpu", reason, is_forced=bool(kernels.refuses("cpu", node)))
 

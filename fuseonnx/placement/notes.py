@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import onnx_ir as ir
+
+from fuseonnx.analysis.shapes import static_shape
+from fuseonnx.analysis.stats import assumed_shapes
 from fuseonnx.errors import OptionError
 from fuseonnx.placement.assign import Decision, Device
-from fuseonnx.placement.graph import Graph
+from fuseonnx.placement.copies import copies_of
+from fuseonnx.placement.graph import Graph, Value
 from fuseonnx.placement.report import label
 
 
@@ -24,12 +29,22 @@ def notes_on(
     """
     yield from _disobeyed(graph, decisions, devices, pinned)
     yield from _divided_defaults(graph, devices, pinned, model)
-    unknown = [value.name for value in graph.values.values() if value.dims is None or None in value.dims]
+    unknown = [copy.value for copy in copies_of(graph, devices) if not _is_sized(graph.values[copy.value])]
     if unknown:
-        yield (
-            f"{len(unknown)} values have dimensions that are not known, which count as 1 ({unknown[0]}, ...);"
-            " --input-shape tells those of inputs"
-        )
+        yield f"unknown dimensions of values that are copied count as 1: {', '.join(unknown)}"
+
+
+def notes_on_inputs(model: ir.Model, input_shapes: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """Yield which sizes are assumed for the dynamic inputs of `model`."""
+    for value in model.graph.inputs:
+        shape = assumed_shapes(model, input_shapes).get(value.name or "")
+        if shape is not None and value.name not in input_shapes and static_shape(value) is None:
+            counted = f"{value.name} is counted as {list(shape)}"
+            yield f"{counted}; --input-shape {value.name}=... counts another size"
+
+
+def _is_sized(value: Value) -> bool:
+    return value.dims is not None and None not in value.dims
 
 
 def _disobeyed(
@@ -56,6 +71,6 @@ def _divided_defaults(
                 " onnxruntime gives some of them its default even where it is fed"
             )
         yield (
-            f"do not feed input '{value.name}': nodes on both devices read it, and onnxruntime would leave its"
-            " default to some of them"
+            f"do not feed input '{value.name}': nodes on both devices read it, and onnxruntime would give"
+            " some of them its default"
         )

@@ -29,7 +29,7 @@ _PADDING = 0.14
 _GAP = 0.22
 _MOST_PIXELS = 60_000
 _NAME_LETTERS = 42
-_TEXT_LETTERS = 50
+_TEXT_LETTERS = 56
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def plot_placement(placement: Placement, path: Path) -> None:
     tops, height = _tops(boxes, arrows)
     figure = Figure(figsize=(_LEFT["cpu"] + _BOX_WIDTH + 0.4, height + 1.0))
     axes = figure.add_axes((0.02, 0.0, 0.96, height / (height + 1.0)))
-    axes.set(xlim=(-0.1, _LEFT["cpu"] + _BOX_WIDTH + 0.1), ylim=(-height, 0))
+    axes.set(xlim=(-0.1, _LEFT["cpu"] + _BOX_WIDTH + 0.1), ylim=(-height, 0.02))
     axes.axis("off")
     for box, (top, bottom) in zip(boxes, tops, strict=True):
         _draw_box(axes, box, top, bottom)
@@ -155,11 +155,14 @@ def _draw_box(axes: Axes, box: _Box, top: float, bottom: float) -> None:
 def _draw_arrows(
     axes: Axes, boxes: Sequence[_Box], tops: Sequence[tuple[float, float]], arrows: Sequence[_Arrow]
 ) -> None:
+    """Draw each arrow from the lower end of its source to the upper end of its target."""
     for arrow in arrows:
         leaving = [each for each in arrows if each.source == arrow.source]
         coming = [each for each in arrows if each.target == arrow.target]
-        start = _slot(boxes[arrow.source], tops[arrow.source], leaving.index(arrow), len(leaving))
-        end = _slot(boxes[arrow.target], tops[arrow.target], coming.index(arrow), len(coming))
+        upwards = len(leaving) - leaving.index(arrow) - 0.5
+        downwards = coming.index(arrow) + 0.5
+        start = _inner(boxes[arrow.source]), tops[arrow.source][1] + _PADDING + _LINE * upwards
+        end = _inner(boxes[arrow.target]), tops[arrow.target][0] - _PADDING - _LINE * downwards
         style: dict[str, Any] = {"arrowstyle": "-|>", "color": "#555555", "linewidth": 1.1}
         axes.annotate("", end, start, arrowprops=style)
         near = 0.35
@@ -168,10 +171,9 @@ def _draw_arrows(
         axes.text(x, y, arrow.label, fontsize=7, ha="center", va="center", bbox=background)
 
 
-def _slot(box: _Box, edges: tuple[float, float], number: int, count: int) -> tuple[float, float]:
-    """Return where on the inner side of a box the arrow of a number of some ends or begins."""
-    x = _LEFT[box.device] + (_BOX_WIDTH if box.device == "gpu" else 0.0)
-    return x, (edges[0] + edges[1]) / 2 + _LINE * ((count - 1) / 2 - number)
+def _inner(box: _Box) -> float:
+    """Return where the side of a box is that faces the other device."""
+    return _LEFT[box.device] + (_BOX_WIDTH if box.device == "gpu" else 0.0)
 
 
 def _title(placement: Placement) -> str:

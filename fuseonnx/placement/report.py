@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from fuseonnx.placement.assign import Decision, Device
@@ -168,7 +168,9 @@ def label(node: Node) -> str:
 def _reason(decision: Decision, device: Device, *, is_pinned: bool) -> str:
     if device == decision.device:
         return decision.reason
-    return PINNED if is_pinned else CHEAPER
+    if is_pinned:
+        return PINNED
+    return decision.reason if device == "cpu" and decision.reason else CHEAPER
 
 
 def _numbers(blocks: Sequence[Block]) -> dict[int, int]:
@@ -196,13 +198,15 @@ def _hops(
     return tuple(sorted(hops, key=lambda hop: -hop.nbytes))
 
 
-def _readers(graph: Graph, devices: Sequence[Device], value: str, device: Device) -> Iterator[int]:
-    """Yield the nodes that read a value in the memory of a device."""
-    for index in graph.users.get(value, ()):
-        node = graph.nodes[index]
-        for position, name in enumerate(node.inputs):
-            if name == value and device == ("cpu" if position in node.host_inputs else devices[index]):
-                yield index
+def _readers(graph: Graph, devices: Sequence[Device], value: str, device: Device) -> list[int]:
+    """Return the nodes that read a value in the memory of a device."""
+    return [
+        index
+        for index in graph.users.get(value, ())
+        for position, name in enumerate(graph.nodes[index].inputs)
+        if name == value
+        and device == ("cpu" if position in graph.nodes[index].host_inputs else devices[index])
+    ]
 
 
 def _fed_bytes(graph: Graph, devices: Sequence[Device], copied: Container[str]) -> int:
@@ -219,8 +223,7 @@ def _fed_bytes(graph: Graph, devices: Sequence[Device], copied: Container[str]) 
         if name not in copied
         and not value.is_initializer
         and (
-            (value.is_output and name in on_gpu)
-            or (value.is_input and any(_readers(graph, devices, name, "gpu")))
+            (value.is_output and name in on_gpu) or (value.is_input and _readers(graph, devices, name, "gpu"))
         )
     )
 

@@ -52,9 +52,8 @@ def plugin_devices(provider: str) -> list[Any]:
     """Return the devices of a provider that a plugin library registered: it cannot be asked for by name."""
     import onnxruntime as ort
 
-    if provider in ort.get_available_providers():
-        return []
-    return [device for device in ort.get_ep_devices() if device.ep_name == provider]
+    devices = (device for device in ort.get_ep_devices() if device.ep_name == provider)
+    return [device for device in devices if "library_path" in device.ep_metadata]
 
 
 @contextlib.contextmanager

@@ -6,10 +6,14 @@ import itertools
 import random
 from dataclasses import replace
 
+import onnx_ir as ir
 import pytest
+from onnx import parser
 
-from fuseonnx.placement.assign import Decision, Device
-from fuseonnx.placement.graph import Graph, Node, Value
+from fuseonnx.analysis.shapes import annotate
+from fuseonnx.placement.assign import Decision, Device, decide
+from fuseonnx.placement.graph import Graph, Node, Value, read_graph
+from fuseonnx.placement.kernels import Kernels
 from fuseonnx.placement.solve import Cost, place_best, total
 
 COST = Cost(
@@ -200,3 +204,37 @@ def test_constant_nodes_cost_nothing() -> None:
     folded = replace(node(0, "Expand", "w s", "c", 10**6), is_constant=True, host_inputs=frozenset({1}))
     graph = graph_of([folded, node(1, "Add", "x c", "y", 10)], value("c", is_initializer=True))
     assert total(graph, ["cpu", "cpu"], COST) == 10
+
+
+DETECTOR = """<ir_version: 10, opset_import: ["" : 17]>
+detector (float[1, 3, 640, 640] image, float[64, 3, 8, 8] w, float[84, 64, 1, 1] v, float k)
+    => (float[n, 4] boxes_kept, int64[n, 1] classes)
+    <int64[3] flat = {1, 84, -1}, int64[2] parts = {4, 80}, int64 most = {100}, float iou = {0.5},
+     int64[1] last = {2}, int64[1] second = {1}, int64[1] end = {3}, int64[1] first = {0}> {
+  c = Conv <strides = [8, 8]> (image, w)
+  r = Relu (c)
+  d = Conv (r, v)
+  f = Reshape (d, flat)
+  b, s = Split <axis = 1> (f, parts)
+  scores = Sigmoid (s)
+  boxes = Transpose <perm = [0, 2, 1]> (b)
+  kept = NonMaxSuppression (boxes, scores, most, iou, iou)
+  which = Slice (kept, last, end, second)
+  at = Squeeze (which, second)
+  classes = Slice (kept, second, last, second)
+  all_boxes = Squeeze (boxes, first)
+  boxes_kept = Gather (all_boxes, at)
+}"""
+
+
+def test_a_detector_is_cut_once_before_its_suppression() -> None:
+    model = ir.from_proto(parser.parse_model(DETECTOR))
+    annotate(model)
+    graph = read_graph(model)
+    decisions = decide(graph, Kernels.load(), "cuda")
+    best = place_best(graph, decisions, {}, Cost())
+    assert {each.outputs[0] for each, device in zip(graph.nodes, best, strict=True) if device == "cpu"} == {
+        *("kept", "which", "at", "classes", "all_boxes", "boxes_kept")
+    }
+    by_itself = [decision.device for decision in decisions]
+    assert total(graph, best, Cost()) < total(graph, by_itself, Cost())
