@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from fuseonnx.errors import FuseOnnxError
     from fuseonnx.exporting import Exported, export
     from fuseonnx.frontends.options import ExportOptions, InputSpec
+    from fuseonnx.placement.pins import Pin
+    from fuseonnx.placement.report import Placement
+    from fuseonnx.placing import Placed, load_session, place
     from fuseonnx.profiling import compare_profiles, profile
     from fuseonnx.report import Report
     from fuseonnx.runtime.benchmark import Benchmark
@@ -43,6 +46,9 @@ __all__ = [
     "GraphPass",
     "InputSpec",
     "Match",
+    "Pin",
+    "Placed",
+    "Placement",
     "Profile",
     "ProfileDiff",
     "Provider",
@@ -56,9 +62,11 @@ __all__ = [
     "compare_profiles",
     "const",
     "export",
+    "load_session",
     "maybe",
     "op",
     "optimize",
+    "place",
     "plan",
     "profile",
     "var",
@@ -75,6 +83,9 @@ _HOMES = {
     "fuseonnx.errors": ("FuseOnnxError",),
     "fuseonnx.exporting": ("Exported", "export"),
     "fuseonnx.frontends.options": ("ExportOptions", "InputSpec"),
+    "fuseonnx.placement.pins": ("Pin",),
+    "fuseonnx.placement.report": ("Placement",),
+    "fuseonnx.placing": ("Placed", "load_session", "place"),
     "fuseonnx.profiling": ("compare_profiles", "profile"),
     "fuseonnx.report": ("Report",),
     "fuseonnx.runtime.benchmark": ("Benchmark",),

@@ -89,18 +89,20 @@ def place(  # noqa: PLR0913
         FuseOnnxError: its message is one line that names the model or the option, and the cure.
     """
     full_name = _gpu_provider(provider)
+    cost = cost or Cost()
     wanted = [Pin.parse(rule) if isinstance(rule, str) else rule for rule in rules]
     with opened(model) as source:
         destination = _destination(source, output)
         on_progress("load")
         loaded = load(source.path)
         on_progress("shapes")
-        shapes.annotate(loaded.model)
+        for _ in range(2):  # the second time, symbols tell more
+            shapes.annotate(loaded.model)
         graph = read_graph(loaded.model, input_shapes)
         on_progress("place")
         decisions = decide(graph, kernels or Kernels.load(), full_name)
         fixed = pinned(graph, wanted)
-        devices = place_best(graph, decisions, fixed, cost or Cost())
+        devices = place_best(graph, decisions, fixed, cost)
         notes = [
             *notes_on(graph, decisions, devices, fixed, source.name),
             *notes_on_inputs(loaded.model, input_shapes or {}),
@@ -116,8 +118,8 @@ def place(  # noqa: PLR0913
             provider=full_name,
             fuseonnx_version=fuseonnx.__version__,
             nodes=placed_nodes(graph, decisions, devices, fixed),
-            by_itself=layout_of(graph, [decision.device for decision in decisions], cost or Cost()),
-            placed=layout_of(graph, devices, cost or Cost()),
+            by_itself=layout_of(graph, [decision.device for decision in decisions], cost),
+            placed=layout_of(graph, devices, cost),
             settings=SETTINGS,
             notes=tuple(notes),
         )
@@ -183,7 +185,8 @@ def _write_into(
     """Annotate the model; return what the reader should know about that."""
     notes = []
     if lost := annotate(model, graph, devices, provider):
-        notes.append(f"{lost} nodes had an annotation of their own, which is replaced")
+        whose = "1 node had an annotation of its" if lost == 1 else f"{lost} nodes had annotations of their"
+        notes.append(f"{whose} own, which is replaced")
     if standard or has_standard(model):
         if model.ir_version < STANDARD_SINCE_IR:
             raised = f"from {model.ir_version} to {STANDARD_SINCE_IR}"

@@ -7,6 +7,13 @@ from itertools import chain
 from fuseonnx.core.rule import Stage, Step
 from fuseonnx.passes import (
     compute_on_matrices,
+    decompose_elu,
+    decompose_global_lp_pool,
+    decompose_hardmax,
+    decompose_instance_normalization,
+    decompose_mean,
+    decompose_mean_variance_normalization,
+    decompose_tan,
     deduplicate_initializers,
     eliminate_cast_round_trip,
     eliminate_common_subexpressions,
@@ -141,6 +148,7 @@ from fuseonnx.passes import (
     swap_transposed_product,
     unroll_loops,
     unsqueeze_scalar,
+    widen_integers,
 )
 from fuseonnx.targets import Target
 
@@ -314,6 +322,21 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
+GPU_STEPS: tuple[Step, ...] = (
+    decompose_elu.RULE,
+    decompose_global_lp_pool.RULE,
+    decompose_hardmax.RULE,
+    decompose_instance_normalization.RULE,
+    decompose_mean.RULE,
+    decompose_mean_variance_normalization.RULE,
+    decompose_tan.RULE,
+    widen_integers.RULE,
+)
+"""What no CUDA kernel of onnxruntime is there for, in operators that have one.
+
+`place` applies them for a GPU; for target `cuda` they are tried as forms.
+"""
+
 FORMS: dict[Target, tuple[Step, ...]] = {
     "portable": (),
     "cpu": (
@@ -325,6 +348,7 @@ FORMS: dict[Target, tuple[Step, ...]] = {
     "cuda": (
         fuse_multi_head_attention.RULE,
         compute_on_matrices.RULE,
+        *GPU_STEPS,
     ),
     "tensorrt": (),
 }

@@ -12,6 +12,7 @@ from fuseonnx.cli.bench import bench
 from fuseonnx.cli.export import export
 from fuseonnx.cli.inspect import inspect
 from fuseonnx.cli.optimize import optimize
+from fuseonnx.cli.place import place
 from fuseonnx.cli.profile import profile
 from fuseonnx.cli.rules import explain, rules
 from fuseonnx.cli.verify import verify
@@ -23,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _command in (optimize, export, verify, bench, profile, inspect, rules, explain):
+for _command in (optimize, export, verify, bench, profile, place, inspect, rules, explain):
     app.command(no_args_is_help=_command is not rules)(_command)
 
 

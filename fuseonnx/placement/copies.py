@@ -39,6 +39,8 @@ def copies_of(graph: Graph, devices: Sequence[Device]) -> tuple[Copy, ...]:
     made: dict[str, Device] = {}
     read: dict[str, set[Device]] = {}
     for node, device in zip(graph.nodes, devices, strict=True):
+        if node.is_constant:  # onnxruntime folds it before it places anything
+            continue
         for position, name in enumerate(node.outputs):
             made[name] = "cpu" if position in node.host_outputs else device
         for position, name in enumerate(node.inputs):

@@ -1,4 +1,4 @@
-"""An object detector as they are exported: backbone, two heads, box decoding, NonMaxSuppression, gathering."""
+"""An object detector as exported: backbone, two heads, box decoding, NonMaxSuppression, gathering."""
 
 from __future__ import annotations
 
