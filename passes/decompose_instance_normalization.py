@@ -1,8 +1,8 @@
 """Spell InstanceNormalization, from opset 22 on, as operators that have CUDA kernels.
 
-    InstanceNormalization(x, g, b, ε)   ⇒   LayerNormalization(Reshape(x, [N, C, L]), 1, ε) ─ Reshape ─ ·g ─ +b
+    InstanceNormalization(x, g, b, ε)   ⇒   g·y + b,  y = LayerNormalization(x as [N, C, L], 1, ε)
 
-for x [N, C, spatial…] with L places. Onnxruntime's CUDA kernel ends at opset 21.
+for x [N, C, spatial…] with L places each, and g and b [C, 1…]. Onnxruntime's CUDA kernel ends at opset 21.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def predicted(dag: Dag) -> tuple[Copy, ...]:
     model = ir.from_proto(dag.model)
     shapes.annotate(model)
     input_shapes = {name: array.shape for name, array in dag.feeds.items()}
-    return copies_of(read_graph(model, input_shapes), dag.devices)
+    return copies_of(read_graph(model, input_shapes, folds_constants=False), dag.devices)
 
 
 def run_on_cpu(dag: Dag) -> list[np.ndarray]:
