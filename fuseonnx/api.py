@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import gc
-import sys
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -31,14 +28,13 @@ from fuseonnx.runtime.provider_options import ProviderOptions
 from fuseonnx.runtime.providers import Provider, as_backend
 from fuseonnx.speed import Measured, measure_and_choose, not_measured
 from fuseonnx.targets import PROVIDERS, Target
+from fuseonnx.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
     ExtraRule = Rule | GraphPass | Callable[[gs.Graph], gs.Graph | None]
 
-
-_SWITCH_SECONDS = 0.0005
 _CONTRIB = "com.microsoft"
 
 
@@ -120,7 +116,7 @@ def optimize(  # noqa: PLR0913
     forms = _forms(target, only, skip, measure=verify and measure)
     wanted = provider or PROVIDERS[target]
     backend = as_backend(wanted, provider_options, threads=threads, allow_fallback=allow_fallback)
-    with opened(model, export_options, clock) as source, _undisturbed():
+    with opened(model, export_options, clock) as source, undisturbed():
         destination = _destination(source, output, in_place)
         recipe = Recipe(source.path, destination, stages, fix_shapes or {}, external_data)
         shapes = {**(input_shapes or {}), **recipe.fix_shapes}
@@ -149,7 +145,7 @@ def plan(model: ModelLike, *, only: Sequence[str] = (), skip: Sequence[str] = ()
         FuseOnnxError: its message is one line that names the model and the cure.
     """
     journal = Journal()
-    with opened(model) as source, _undisturbed(), about(source.path):
+    with opened(model) as source, undisturbed(), about(source.path):
         pipeline.run(load(source.path).model, _select(only, skip, ()), journal, analyse=annotate)
     return journal.uses()
 
@@ -228,21 +224,3 @@ def _report(source: Source, path: Path | None, measured: Measured, clock: Clock)
         choices=measured.choices,
         undone=measured.undone,
     )
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Pause the cyclic garbage collector, and let threads take turns more often.
-
-    A graph is one large cycle that the collector would scan again and again; and the thread that hashes the
-    source needs the interpreter seldom and briefly, but would wait 5 ms for it each time.
-    """
-    was_enabled, interval = gc.isenabled(), sys.getswitchinterval()
-    gc.disable()
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)
-        if was_enabled:
-            gc.enable()

@@ -24,6 +24,9 @@ def placement_heading(placement: Placement) -> str:
 def placement_sections(placement: Placement, *, top: int) -> Iterator[Section]:
     """Yield the tables of a placement: of copies and blocks the first `top`."""
     yield _summary(placement)
+    rewrites = tuple((use.name, str(use.fired)) for use in placement.rewrites if use.fired)
+    if rewrites:
+        yield Section("Rewritten for the GPU", ("rule", "times"), rewrites, "lr")
     on_cpu = [node for node in placement.nodes if node.device == "cpu"]
     if on_cpu:
         yield _reasons("Why not on the GPU", on_cpu)

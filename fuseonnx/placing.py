@@ -11,10 +11,15 @@ import onnx_ir as ir
 
 import fuseonnx
 from fuseonnx.analysis import shapes
-from fuseonnx.errors import ModelSaveError, OptionError
+from fuseonnx.core import pipeline
+from fuseonnx.core.journal import Journal
+from fuseonnx.core.rule import Stage
+from fuseonnx.errors import ModelSaveError, OptionError, RewriteError
+from fuseonnx.exporting import verifier_of
 from fuseonnx.frontends import ModelLike, OnnxModel, Source, default_output, opened
 from fuseonnx.io.load import load, read_weightless
 from fuseonnx.io.save import no_draft_left, write_draft
+from fuseonnx.passes import GPU_STEPS
 from fuseonnx.placement.annotate import (
     PROVIDER_KEY,
     SETTINGS,
@@ -31,13 +36,18 @@ from fuseonnx.placement.notes import notes_on, notes_on_inputs
 from fuseonnx.placement.pins import Pin, Rule, pinned
 from fuseonnx.placement.report import Placement, layout_of, placed_nodes
 from fuseonnx.placement.solve import Cost, place_best
+from fuseonnx.runtime.provider_options import CudaOptions
 from fuseonnx.runtime.providers import CPU_PROVIDER, Provider, as_backend, make_provider
 from fuseonnx.runtime.session import open_session
+from fuseonnx.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     import onnxruntime
 
     from fuseonnx.runtime.provider_options import ProviderOptions
+
+
+_FOR_THE_GPU = Stage("for the GPU", GPU_STEPS)
 
 
 @dataclass(frozen=True)
@@ -63,14 +73,16 @@ def place(  # noqa: PLR0913
     rules: Sequence[str | Rule] = (),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     standard: bool = False,
+    rewrite: bool = True,
     kernels: Kernels | None = None,
     cost: Cost | None = None,
     on_progress: Callable[[str], None] = lambda _stage: None,
 ) -> Placed:
     """Tell which device runs which node of a model, and write it into a copy of the model.
 
-    Nothing is run, and neither a GPU nor onnxruntime is needed. The answers of the model do not change:
-    only the metadata of nodes does.
+    Neither a GPU nor onnxruntime is needed, and the answers of the model do not change: only the metadata of
+    nodes does. Where operators without a CUDA kernel were rewritten, what is written is run on the CPU and
+    compared with the model first.
 
     Args:
         model: any model that `optimize` takes; best one that was optimized. Never changed.
@@ -81,6 +93,7 @@ def place(  # noqa: PLR0913
         input_shapes: input name to shape, for dynamic models; other dynamic dims count as 1.
         standard: also write the fields for several devices that ONNX has from IR version 11 on; a model of an
             earlier one is raised to it.
+        rewrite: write operators that have no CUDA kernel as others that have one, where that is exact.
         kernels: which operators the providers have kernels for; by default those of onnxruntime 1.31.
         cost: what work and copies cost; by default on a data-centre GPU.
         on_progress: told the name of each stage as it begins.
@@ -89,18 +102,22 @@ def place(  # noqa: PLR0913
         FuseOnnxError: its message is one line that names the model or the option, and the cure.
     """
     full_name = _gpu_provider(provider)
-    cost = cost or Cost()
+    kernels, cost = kernels or Kernels.load(), cost or Cost()
     wanted = [Pin.parse(rule) if isinstance(rule, str) else rule for rule in rules]
-    with opened(model) as source:
+    with opened(model) as source, undisturbed():
         destination = _destination(source, output)
         on_progress("load")
         loaded = load(source.path)
-        on_progress("shapes")
-        for _ in range(2):  # the second time, symbols tell more
-            shapes.annotate(loaded.model)
-        graph = read_graph(loaded.model, input_shapes)
+        graph = _read(loaded.model, input_shapes)
         on_progress("place")
-        decisions = decide(graph, kernels or Kernels.load(), full_name)
+        decisions = decide(graph, kernels, full_name)
+        by_itself = layout_of(graph, [decision.device for decision in decisions], cost)
+        journal = Journal()
+        if rewrite and full_name == CudaOptions.provider:
+            pipeline.run(loaded.model, (_FOR_THE_GPU,), journal, analyse=shapes.annotate)
+        if journal.applied:
+            graph = _read(loaded.model, input_shapes)
+            decisions = decide(graph, kernels, full_name)
         fixed = pinned(graph, wanted)
         devices = place_best(graph, decisions, fixed, cost)
         notes = [
@@ -111,20 +128,40 @@ def place(  # noqa: PLR0913
             on_progress("save")
             notes += _write_into(loaded.model, graph, devices, full_name, standard=standard)
             with no_draft_left(destination):
-                write_draft(loaded.model, loaded.signature, destination).publish()
+                draft = write_draft(loaded.model, loaded.signature, destination)
+                if journal.applied:
+                    on_progress("verify")
+                    _require_same_answers(source, draft.path, input_shapes or {})
+                draft.publish()
         report = Placement(
             model=source.name,
             output=str(output) if output else None,
             provider=full_name,
             fuseonnx_version=fuseonnx.__version__,
             nodes=placed_nodes(graph, decisions, devices, fixed),
-            by_itself=layout_of(graph, [decision.device for decision in decisions], cost),
+            by_itself=by_itself,
             placed=layout_of(graph, devices, cost),
             settings=SETTINGS,
+            rewrites=journal.uses(),
             notes=tuple(notes),
         )
         restored = source.restore(destination) if destination else None
         return Placed(restored, Path(output) if output else None, report)
+
+
+def _read(model: ir.Model, input_shapes: Mapping[str, Sequence[int]] | None) -> Graph:
+    for _ in range(2):  # the second time, symbols tell more
+        shapes.annotate(model)
+    return read_graph(model, input_shapes)
+
+
+def _require_same_answers(source: Source, draft: Path, input_shapes: Mapping[str, Sequence[int]]) -> None:
+    verification = verifier_of(source, input_shapes, None).compare(draft)
+    if verification.status == "failed":
+        raise RewriteError(
+            f"{source.name}: decomposing operators for the GPU changes the answers ({verification.reason}); "
+            "leave it out with --no-rewrite"
+        )
 
 
 def load_session(

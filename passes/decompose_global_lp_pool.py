@@ -20,15 +20,14 @@ from fuseonnx.passes._gpu import in_float32, reduced
 from fuseonnx.passes._scalars import FLOATS
 
 _REDUCTIONS = {1: "ReduceL1", 2: "ReduceL2"}
-_P_IS_INTEGER = 2
+_OPSETS = range(2, 22)
+"""Before, p may be a fraction; after, onnxruntime has no kernel on any device."""
 
 
 def guard(m: Match) -> str | None:
     """Keep out of other norms and of unknown ranks."""
-    if m.opset < _P_IS_INTEGER:
-        return "p may be a fraction before opset 2"
-    if m["x"].dtype not in FLOATS:
-        return "onnxruntime has no GlobalLpPool of this dtype"
+    if m.opset not in _OPSETS or m["x"].dtype not in FLOATS:
+        return "onnxruntime has no GlobalLpPool of this opset and dtype"
     if _p(m) not in _REDUCTIONS:
         return "no reduction has this p"
     return None if (rank(m["x"]) or 0) > 2 else "the rank is unknown, or there is no spatial axis"

@@ -28,13 +28,11 @@ class _Wide(NamedTuple):
     """What an operator is computed in instead.
 
     Attributes:
-        since: the opset from which onnxruntime's CPU provider takes the narrow types.
         types: narrow type to a type that has a CUDA kernel.
         operands: positions of the inputs of that type, None for all.
         casts_back: whether the output is of that type, too.
     """
 
-    since: int
     types: Mapping[ir.DataType, ir.DataType]
     operands: tuple[int, ...] | None = (0,)
     casts_back: bool = True
@@ -42,32 +40,29 @@ class _Wide(NamedTuple):
 
 _BYTES_AS_INT32 = {_INT8: _INT32, _UINT8: _INT32}
 _BYTES_AS_FLOAT = {_INT8: _FLOAT, _UINT8: _FLOAT}
-_COMPARED = _Wide(11, _BYTES_AS_INT32, None, casts_back=False)
+_COMPARED = _Wide(_BYTES_AS_INT32, None, casts_back=False)
 _WIDE = {
-    "Clip": _Wide(12, {_INT32: _INT64}, None),
-    "DepthToSpace": _Wide(13, _BYTES_AS_FLOAT),
+    "Clip": _Wide({_INT32: _INT64}, None),
+    "DepthToSpace": _Wide(_BYTES_AS_FLOAT),
     "Equal": _COMPARED,
-    "GatherND": _Wide(11, {_INT32: _INT64} | _BYTES_AS_FLOAT),
+    "GatherND": _Wide({_INT32: _INT64} | _BYTES_AS_FLOAT),
     "Greater": _COMPARED,
-    "GreaterOrEqual": _COMPARED._replace(since=12),
+    "GreaterOrEqual": _COMPARED,
     "Less": _COMPARED,
-    "LessOrEqual": _COMPARED._replace(since=12),
-    "Max": _Wide(12, _BYTES_AS_INT32, None),
-    "Min": _Wide(12, _BYTES_AS_INT32, None),
-    "Pad": _Wide(11, {_INT32: _DOUBLE} | _BYTES_AS_FLOAT, (0, 2)),
-    "Relu": _Wide(14, {_INT32: _DOUBLE, _INT8: _FLOAT}),
-    "SpaceToDepth": _Wide(13, _BYTES_AS_FLOAT),
-    "Tile": _Wide(6, {_BOOL: _INT32} | _BYTES_AS_INT32),
-    "Where": _Wide(9, {_INT8: _INT32}, (1, 2)),
+    "LessOrEqual": _COMPARED,
+    "Max": _Wide(_BYTES_AS_INT32, None),
+    "Min": _Wide(_BYTES_AS_INT32, None),
+    "Pad": _Wide({_INT32: _DOUBLE} | _BYTES_AS_FLOAT, (0, 2)),
+    "Relu": _Wide({_INT32: _DOUBLE, _INT8: _FLOAT}),
+    "SpaceToDepth": _Wide(_BYTES_AS_FLOAT),
+    "Tile": _Wide({_BOOL: _INT32} | _BYTES_AS_INT32),
+    "Where": _Wide({_INT8: _INT32}, (1, 2)),
 }
 
 
 def guard(m: Match) -> str | None:
     """Keep out of types that have a CUDA kernel, or none that is wide enough."""
-    wide = _WIDE[m.root.op_type]
-    if _dtype(m) not in wide.types:
-        return ""
-    return None if m.opset >= wide.since else "onnxruntime takes this type from a later opset on"
+    return None if _dtype(m) in _WIDE[m.root.op_type].types else ""
 
 
 def replace(m: Match, new: Builder) -> ir.Value:

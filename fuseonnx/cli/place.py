@@ -39,6 +39,9 @@ def place(  # noqa: PLR0913, PLR0917
         bool,
         typer.Option("--standard", help="Also write ONNX's own fields for devices (IR version 11)."),
     ] = False,
+    no_rewrite: Annotated[
+        bool, typer.Option("--no-rewrite", help="Do not decompose operators that have no CUDA kernel.")
+    ] = False,
     top: Annotated[int, typer.Option(min=0, metavar="N", help="Copies and blocks to list.")] = 15,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png|svg", help="Draw the blocks and the copies between them.")
@@ -69,6 +72,7 @@ def place(  # noqa: PLR0913, PLR0917
                 rules=pin,
                 input_shapes=parse_shapes(input_shape, "--input-shape"),
                 standard=standard,
+                rewrite=not no_rewrite,
                 on_progress=show,
             ).report
         if as_json:

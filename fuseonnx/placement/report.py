@@ -11,7 +11,7 @@ from fuseonnx.placement.blocks import Block, blocks_of
 from fuseonnx.placement.copies import Copy, copies_of
 from fuseonnx.placement.graph import Graph, Node
 from fuseonnx.placement.solve import Cost, total
-from fuseonnx.report import Document
+from fuseonnx.report import Document, RuleUse
 
 PINNED = "pinned"
 CHEAPER = "cheaper beside its neighbours"
@@ -112,6 +112,7 @@ class Placement(Document):
         by_itself: what onnxruntime does if nothing is written into the model.
         placed: what is proposed.
         settings: `session.layer_assignment_settings` for a session with the annotated model.
+        rewrites: the rules that made operators without a kernel on the GPU into others.
         notes: what the reader should know.
     """
 
@@ -123,6 +124,7 @@ class Placement(Document):
     by_itself: Layout
     placed: Layout
     settings: str
+    rewrites: tuple[RuleUse, ...] = ()
     notes: tuple[str, ...] = ()
 
 

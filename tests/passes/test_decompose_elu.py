@@ -24,7 +24,8 @@ def bent(op_type: str, opset: int = 22, dtype: int = TensorProto.FLOAT, **attrib
 @pytest.mark.parametrize("alpha", [None, 0.3, 1.0, 2.5])
 @pytest.mark.parametrize(("op_type", "opset"), [("Celu", 12), ("Celu", 17), ("Celu", 22), ("Elu", 22)])
 def test_fires(op_type: str, opset: int, alpha: float | None) -> None:
-    model = bent(op_type, opset, **({} if alpha is None else {"alpha": alpha}))
+    attributes: dict[str, Any] = {} if alpha is None else {"alpha": alpha}
+    model = bent(op_type, opset, **attributes)
     after = assert_moves(model, RULE, rtol=1e-6)
     scaled = alpha not in (None, 1.0)
     steps = {"Exp": 1, "Sub": 1, "Greater": 1, "Where": 1} | ({"Mul": 1} if scaled else {})
@@ -32,7 +33,7 @@ def test_fires(op_type: str, opset: int, alpha: float | None) -> None:
 
 
 @pytest.mark.parametrize("attributes", [{}, {"alpha": 0.7}, {"gamma": 1.0}, {"alpha": 2.0, "gamma": 0.5}])
-def test_fires_on_selu(attributes: dict[str, float]) -> None:
+def test_fires_on_selu(attributes: dict[str, Any]) -> None:
     assert_moves(bent("Selu", **attributes), RULE, rtol=1e-6)
 
 

@@ -26,7 +26,7 @@ def test_fires(opset: int) -> None:
 def test_each_value_keeps_its_digits() -> None:
     """Relative to each value: 0, the smallest numbers, the nearest neighbours of the poles, large ones."""
     near = [step for pole in (0.5, 1.5, -2.5) for step in _neighbours(np.float32(pole * np.pi))]
-    x = f32([*near, 0, -0.0, 1e-38, -1e-20, 1e-3, 100, 1e4, -3e4, *np.linspace(-8, 8, 29)])[None, :50]
+    x = f32([*near, 0, -0.0, 1e-38, -1e-20, 1e-3, 100, 1e4, -3e4, *np.linspace(-8, 8, 33)])[None]
     after = rewrite_form(tan(), RULE)
     found = run_reference(after.model, {"x": x})["y"]
     np.testing.assert_allclose(found, run_reference(tan(), {"x": x})["y"], rtol=2e-6)
