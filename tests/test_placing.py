@@ -9,10 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from fuseonnx.errors import BackendError, ModelLoadError, ModelSaveError, OptionError
+from fuseonnx import placing
+from fuseonnx.core.builder import Builder
+from fuseonnx.core.pattern import op, var
+from fuseonnx.core.rule import Match, Rule, Stage
+from fuseonnx.errors import BackendError, ModelLoadError, ModelSaveError, OptionError, RewriteError
 from fuseonnx.placement.annotate import LAYER_ANNOTATION, PROVIDER_KEY, SETTINGS, SETTINGS_KEY
 from fuseonnx.placement.kernels import Kernels
 from fuseonnx.placing import load_session, place
@@ -260,3 +265,40 @@ def test_load_session_on_the_cpu(tmp_path: Path, name: str) -> None:
 def test_load_session_of_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"none\.onnx: cannot be read"):
         load_session(tmp_path / "none.onnx")
+
+
+TANGENT = "tangent (float[2, 300] x) => (float[2, 300] z) { a = Relu (x) b = Tan (a) z = Neg (b) }"
+
+
+def test_an_operator_without_a_cuda_kernel_is_decomposed(tmp_path: Path) -> None:
+    source = save(tmp_path, TANGENT)
+    report = place(source, tmp_path / "out.onnx").report
+    assert {use.name: use.fired for use in report.rewrites} == {"decompose_tan": 1}
+    assert report.by_itself.nodes == {"cpu": 1, "gpu": 2}
+    assert report.placed.nodes["cpu"] == 0
+    operators = [node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node]
+    assert "Tan" not in operators
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 300)).astype(np.float32)
+    answers = [
+        load_session(path, "cpu", optimized=False).run(None, {"x": x})[0]
+        for path in (source, tmp_path / "out.onnx")
+    ]
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_is_decomposed_if_that_is_not_wanted(tmp_path: Path) -> None:
+    report = place(save(tmp_path, TANGENT), tmp_path / "out.onnx", rewrite=False).report
+    assert not report.rewrites
+    assert "Tan" in [node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node]
+
+
+def test_a_wrong_decomposition_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def replace(m: Match, new: Builder) -> ir.Value:
+        return new.op("Sin", m["x"])
+
+    wrong = Stage("wrong", (Rule("sine", op("Tan", var("x")), replace),))
+    monkeypatch.setattr(placing, "_FOR_THE_GPU", wrong)
+    source = save(tmp_path, TANGENT)
+    with pytest.raises(RewriteError, match=r"m\.onnx: decomposing .* changes the answers .*--no-rewrite"):
+        place(source, tmp_path / "out.onnx")
+    assert [each.name for each in tmp_path.iterdir()] == ["m.onnx"]
