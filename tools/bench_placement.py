@@ -24,8 +24,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "placement.md"
 LIMIT_SECONDS = 1.0
 INTRODUCTION = """# Where CUDA takes every model of the zoo
 
-`python -m tools.bench_placement --write` makes this page, without a GPU. *By itself* is what onnxruntime would
-do, *placed* what `fuseonnx place` proposes: nodes on the CPU, and copies between the devices in a run.
+`python -m tools.bench_placement --write` makes this page, without a GPU. *By itself* is what onnxruntime
+would do, *placed* what `fuseonnx place` proposes: nodes on the CPU, and copies between the devices in a run.
 """
 
 
