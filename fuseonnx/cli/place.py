@@ -58,7 +58,7 @@ def place(  # noqa: PLR0913, PLR0917
 
     with one_line_errors(str(model), debug=debug):
         from fuseonnx import placing
-        from fuseonnx.placement.picture import plot_placement
+        from fuseonnx.placement_picture import plot_placement
         from fuseonnx.placement_tables import placement_heading, placement_sections
         from fuseonnx.plots import check_plot
 

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from fuseonnx.errors import ModelSaveError, OptionError
-from fuseonnx.placement.picture import plot_placement
 from fuseonnx.placement.report import BlockSummary, Hop, Layout, Placement
+from fuseonnx.placement_picture import plot_placement
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
