@@ -3,7 +3,7 @@
     python -m tools.readme_table            # print it
     python -m tools.readme_table --write    # put it into README.md as well
 
-Verification is on; seconds are those of the whole call, imports excluded.
+Seconds are those of the whole call, with verification and race, imports excluded. One thread.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import onnxruntime
 
 import fuseonnx
 from fuseonnx.markdown import human_bytes
-from fuseonnx.report import Report
+from fuseonnx.report import Report, Speed
 from tools.bench_optimize import print_setup
 from tools.fetch_models import fetch
 
 ROOT = Path(__file__).resolve().parents[1]
 README, EXAMPLES = ROOT / "README.md", ROOT / "examples"
 START, END = "<!-- table: begin -->", "<!-- table: end -->"
-COLUMNS = ("model", "nodes", "file", "largest relative difference", "rolled back", "seconds")
+COLUMNS = ("model", "nodes", "file", "latency", "largest relative difference", "rolled back", "seconds")
 
 
 def row(name: str, report: Report, seconds: float) -> str:
@@ -40,6 +40,7 @@ def row(name: str, report: Report, seconds: float) -> str:
         name,
         f"{before.nodes:,} → {after.nodes:,}",
         f"{human_bytes(before.file_bytes)} → {human_bytes(after.file_bytes)}",
+        _latency(report.speed),
         f"{max(output.relative for output in verification.outputs):.1e}"
         if verification.status == "passed"
         else f"{verification.status}: {verification.reason}",
@@ -47,6 +48,14 @@ def row(name: str, report: Report, seconds: float) -> str:
         f"{seconds:.1f}",
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _latency(speed: Speed | None) -> str:
+    """Return the ratio to the original's latency with its interval, on the largest inputs of the race."""
+    if speed is None or not speed.timings:
+        return "not measured"
+    timing = speed.timings[-1]
+    return f"{timing.ratio:.2f} ({timing.low:.2f} to {timing.high:.2f})"
 
 
 def accuracy(model: Path) -> str:
@@ -64,11 +73,11 @@ def print_table() -> None:
     fuseonnx.optimize(min(models.values(), key=lambda path: path.stat().st_size).read_bytes())  # imports
     print_setup()
     print(f"| {' | '.join(COLUMNS)} |")
-    print("|---|---:|---:|---:|---:|---:|")
+    print("|---|---:|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
         for name, path in models.items():
             start = time.perf_counter()
-            result = fuseonnx.optimize(path, Path(folder) / f"{name}.onnx")
+            result = fuseonnx.optimize(path, Path(folder) / f"{name}.onnx", threads=1)
             print(row(name, result.report, time.perf_counter() - start))
         before, after = accuracy(models["digits"]), accuracy(Path(folder) / "digits.onnx")
     print(f"\nAccuracy of `digits` on its held-out images: {before} before, {after} after.")
