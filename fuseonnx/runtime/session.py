@@ -122,7 +122,7 @@ def _create(
     try:
         if devices := plugin_devices(providers[0].name):
             options.add_provider_for_devices(devices, dict(providers[0].options))
-            return ort.InferenceSession(str(model), options)
+            return ort.InferenceSession(str(model), options, enable_fallback=0)
         return ort.InferenceSession(str(model), options, providers=chain, enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes share no base but Exception
         raise BackendError(f"{model}: onnxruntime cannot load it{place}: {_reason(error)}") from None
