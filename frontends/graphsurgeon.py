@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from fuseonnx.core.journal import Journal
-from fuseonnx.core.rule import GraphPass
+from fuseonnx.core.rule import GraphPass, Rule, Step
 from fuseonnx.errors import OptionError
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ def to_surgeon(model: onnx.ModelProto) -> gs.Graph:
             "onnx-graphsurgeon is not installed: pip install 'fuseonnx[graphsurgeon]'"
         ) from error
     return gs.import_onnx(model)
+
+
+def as_step(rule: Step | Callable[[gs.Graph], gs.Graph | None]) -> Step:
+    """Return a rule or pass as it is, and a function on an `onnx_graphsurgeon.Graph` as a pass."""
+    return rule if isinstance(rule, Rule | GraphPass) else as_graph_pass(rule)
 
 
 def as_graph_pass(function: Callable[[gs.Graph], gs.Graph | None]) -> GraphPass:

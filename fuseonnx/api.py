@@ -18,7 +18,7 @@ from fuseonnx.core.rule import GraphPass, Rule, Stage, Step
 from fuseonnx.errors import ModelSaveError, OptionError
 from fuseonnx.exporting import describe_export, verifier_of
 from fuseonnx.frontends import ExportKeywords, ModelLike, OnnxModel, Source, default_output, opened
-from fuseonnx.frontends.graphsurgeon import as_graph_pass
+from fuseonnx.frontends.graphsurgeon import as_step
 from fuseonnx.io.load import load
 from fuseonnx.io.save import no_draft_left
 from fuseonnx.passes import FORMS, STAGES, all_steps
@@ -158,7 +158,7 @@ def _select(only: Sequence[str], skip: Sequence[str], extra_rules: Sequence[Extr
             hint = f"did you mean {close[0]}?" if close else "'fuseonnx rules' lists them"
             raise OptionError(f"no rule is called '{name}'; {hint}")
     wanted = (set(only) or set(known)) - set(skip)
-    extra = tuple(rule if isinstance(rule, Rule | GraphPass) else as_graph_pass(rule) for rule in extra_rules)
+    extra = tuple(map(as_step, extra_rules))
     _check_names(known, [rule.name for rule in extra])
     chosen = [Stage(stage.name, _wanted(stage.steps, wanted)) for stage in STAGES]
     return tuple(stage for stage in (Stage("extra", extra), *chosen) if stage.steps)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, TypeAlias, Unpack
 import numpy as np
 
 from fuseonnx.clock import Clock
-from fuseonnx.core.rule import GraphPass, Rule, Step
 from fuseonnx.errors import OptionError
 from fuseonnx.exporting import verifier_of
 from fuseonnx.frontends import ExportKeywords, ModelLike, opened
-from fuseonnx.frontends.graphsurgeon import as_graph_pass
+from fuseonnx.frontends.graphsurgeon import as_step
 from fuseonnx.io.load import read_weightless
 from fuseonnx.report import Document, Verification
 from fuseonnx.runtime.accuracy import Accuracy, Array, load_labels
@@ -129,7 +128,7 @@ def verify(  # noqa: PLR0913
         if bisect and verification.status == "failed":
             clock("bisect")
             divergence = verifier.divergence(other.path, verification)
-            guilty = trace(source.path, other.path, verifier, _passes(extra_rules))
+            guilty = trace(source.path, other.path, verifier, tuple(map(as_step, extra_rules)))
         clock.stop()
         return Comparison(
             original=source.name,
@@ -161,7 +160,3 @@ def _samples(given: GivenSamples) -> Samples:
 
 def _labels(given: GivenLabels) -> Array:
     return load_labels(Path(given)) if isinstance(given, str | Path) else np.asarray(given).reshape(-1)
-
-
-def _passes(rules: Sequence[ExtraRule]) -> tuple[Step, ...]:
-    return tuple(rule if isinstance(rule, Rule | GraphPass) else as_graph_pass(rule) for rule in rules)
