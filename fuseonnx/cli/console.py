@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ import typer
 from fuseonnx.errors import FuseOnnxError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from rich.console import Console
     from rich.table import Table
 
@@ -33,18 +36,42 @@ def one_line_errors(subject: str, *, debug: bool) -> Iterator[None]:
         subject: what an unexpected exception is about: a file, usually.
         debug: whether to let exceptions through.
     """
-    try:
-        yield
-    except KeyboardInterrupt:
-        print_error("interrupted")
-        raise typer.Exit(INTERRUPTED) from None
-    except (typer.Exit, BrokenPipeError):
-        raise
-    except Exception as error:
-        if debug:
+    with _noting_interrupts() as interrupts:
+        try:
+            yield
+        except (typer.Exit, BrokenPipeError):
             raise
-        print_error(describe(error, subject))
-        raise typer.Exit(FAILED) from None
+        except (Exception, KeyboardInterrupt) as error:
+            if interrupts or isinstance(error, KeyboardInterrupt):
+                print_error("interrupted")
+                raise typer.Exit(INTERRUPTED) from None
+            if debug:
+                raise
+            print_error(describe(error, subject))
+            raise typer.Exit(FAILED) from None
+
+
+@contextlib.contextmanager
+def _noting_interrupts() -> Iterator[list[int]]:
+    """Yield a list that gets an entry for each Ctrl-C.
+
+    KeyboardInterrupt alone does not tell: one that is raised inside an extension module may come out as
+    another exception (numpy's `tofile` makes a TypeError of it).
+    """
+    interrupts: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield interrupts
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def print_error(message: str) -> None:

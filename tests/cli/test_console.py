@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+import signal
 import sys
 
 import pytest
+import typer
 
-from fuseonnx.cli.console import print_sections
+from fuseonnx.cli.console import one_line_errors, print_sections
 from fuseonnx.markdown import Section
 
 NUMBERS = ("1,234.5", "0.00 / 55", "0.914 to 1.037")
@@ -71,3 +73,25 @@ def test_a_pipe_shows_everything_on_one_line(monkeypatch: pytest.MonkeyPatch) ->
     *_, head, row = shown(TABLE, None, monkeypatch)
     assert head.split("  ")[0] == "name"
     assert all(cell in row for cell in TABLE.rows[0])
+
+
+def test_interrupt_that_an_extension_module_turned_into_another_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(typer.Exit) as ended, one_line_errors("model.onnx", debug=False):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise TypeError("expected str, bytes or os.PathLike object") from None
+    assert ended.value.exit_code == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ignored_interrupts_stay_ignored() -> None:
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with one_line_errors("model.onnx", debug=False):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, usual)
