@@ -26,6 +26,8 @@ _PIPE_WIDTH = 10_000  # nothing is wrapped, cut or left out where no terminal se
 _GAP = 2
 _NARROWEST_TEXT = 16
 """Letters of a column of text that can still be read; numbers are never folded."""
+_interrupts: list[int] = []
+"""An entry for each Ctrl-C since the command began."""
 
 
 @contextlib.contextmanager
@@ -36,13 +38,13 @@ def one_line_errors(subject: str, *, debug: bool) -> Iterator[None]:
         subject: what an unexpected exception is about: a file, usually.
         debug: whether to let exceptions through.
     """
-    with _noting_interrupts() as interrupts:
+    with _noting_interrupts():
         try:
             yield
         except (typer.Exit, BrokenPipeError):
             raise
         except (Exception, KeyboardInterrupt) as error:
-            if interrupts or isinstance(error, KeyboardInterrupt):
+            if _interrupts or isinstance(error, KeyboardInterrupt):
                 print_error("interrupted")
                 raise typer.Exit(INTERRUPTED) from None
             if debug:
@@ -52,26 +54,26 @@ def one_line_errors(subject: str, *, debug: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _noting_interrupts() -> Iterator[list[int]]:
-    """Yield a list that gets an entry for each Ctrl-C.
+def _noting_interrupts() -> Iterator[None]:
+    """Note each Ctrl-C in `_interrupts`, since a KeyboardInterrupt can get lost.
 
-    KeyboardInterrupt alone does not tell: one that is raised inside an extension module may come out as
-    another exception (numpy's `tofile` makes a TypeError of it).
+    One that is raised within an extension module may come out as another exception (a TypeError of numpy's
+    `tofile`), and one that is raised within a callback of Python's imports is ignored.
     """
-    interrupts: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        interrupts.append(number)
-        signal.default_int_handler(number, frame)
-
+    _interrupts.clear()
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield interrupts
+        yield
         return
-    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, _note_interrupt)
     try:
-        yield interrupts
+        yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _note_interrupt(number: int, frame: FrameType | None) -> None:
+    _interrupts.append(number)
+    signal.default_int_handler(number, frame)
 
 
 def print_error(message: str) -> None:
@@ -94,13 +96,20 @@ def describe(error: Exception, subject: str) -> str:
 
 @contextlib.contextmanager
 def progress(prefix: str) -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows what is being done, on stderr and only if that is a terminal."""
+    """Yield a function that shows what is being done, on stderr and only if that is a terminal.
+
+    It raises KeyboardInterrupt if an earlier one got lost: no stage begins after a Ctrl-C.
+    """
     console = _console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _stage: None
-        return
-    with console.status(prefix) as status:
-        yield lambda stage: status.update(f"{prefix}: {stage}")
+    status = console.status(prefix)
+
+    def show(stage: str) -> None:
+        if _interrupts:
+            raise KeyboardInterrupt
+        status.update(f"{prefix}: {stage}")
+
+    with status if console.is_terminal else contextlib.nullcontext():
+        yield show
 
 
 def print_sections(heading: str, sections: Iterable[Section]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import signal
@@ -10,7 +11,7 @@ import sys
 import pytest
 import typer
 
-from fuseonnx.cli.console import one_line_errors, print_sections
+from fuseonnx.cli.console import one_line_errors, print_sections, progress
 from fuseonnx.markdown import Section
 
 NUMBERS = ("1,234.5", "0.00 / 55", "0.914 to 1.037")
@@ -86,6 +87,17 @@ def test_interrupt_that_an_extension_module_turned_into_another_error(
     assert ended.value.exit_code == 130
     assert capsys.readouterr().err == "error: interrupted\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_no_stage_begins_after_an_interrupt_that_was_swallowed() -> None:
+    with pytest.raises(typer.Exit) as ended, one_line_errors("model.onnx", debug=False):
+        with progress("optimize") as show:
+            show("verify")
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            show("measure")
+        pytest.fail("went on")
+    assert ended.value.exit_code == 130
 
 
 def test_ignored_interrupts_stay_ignored() -> None:
