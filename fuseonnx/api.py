@@ -24,6 +24,7 @@ from fuseonnx.io.save import no_draft_left
 from fuseonnx.passes import FORMS, STAGES, all_steps
 from fuseonnx.passes.fold_constants import RULE as FOLD_CONSTANTS
 from fuseonnx.report import Report, RuleUse
+from fuseonnx.runtime.carried import carries_placement
 from fuseonnx.runtime.provider_options import ProviderOptions
 from fuseonnx.runtime.providers import Provider, as_backend
 from fuseonnx.speed import Measured, measure_and_choose, not_measured
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     ExtraRule = Rule | GraphPass | Callable[[gs.Graph], gs.Graph | None]
 
 _CONTRIB = "com.microsoft"
+_STALE = "the placement that it carries was made for other nodes: place it again with 'fuseonnx place'"
 
 
 @dataclass(frozen=True)
@@ -223,4 +225,5 @@ def _report(source: Source, path: Path | None, measured: Measured, clock: Clock)
         speed=measured.speed,
         choices=measured.choices,
         undone=measured.undone,
+        notes=(_STALE,) if attempt.journal.applied and carries_placement(source.path) else (),
     )

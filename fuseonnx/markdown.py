@@ -62,6 +62,7 @@ def summary(report: Report) -> str:
         parts.append(_speed_in_short(report.speed))
     if report.undone:
         parts.append(f"left out as slower: {', '.join(undone.rule for undone in report.undone)}")
+    parts += report.notes
     parts.append(f"{sum(report.seconds.values()):.1f} s")
     return ", ".join(parts)
 
@@ -135,7 +136,7 @@ def _size(report: Report) -> Section:
     ):
         if new:
             rows.append((name, human_bytes(old), human_bytes(new), _change(old, new)))
-    return Section("Size", ("", "before", "after", "change"), tuple(rows), "lrrr")
+    return Section("Size", ("", "before", "after", "change"), tuple(rows), "lrrr", report.notes)
 
 
 def _change(before: int, after: int) -> str:

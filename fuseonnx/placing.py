@@ -23,7 +23,6 @@ from fuseonnx.passes import GPU_STEPS
 from fuseonnx.placement.annotate import (
     PROVIDER_KEY,
     SETTINGS,
-    SETTINGS_KEY,
     STANDARD_SINCE_IR,
     annotate,
     has_standard,
@@ -181,12 +180,13 @@ def load_session(
             the CPU's if it was not.
         provider_options: options of a provider that is given by name.
         threads: threads inside an operator on the CPU; 0 is onnxruntime's own choice.
-        allow_fallback: open it on the CPU where the provider is not there.
+        allow_fallback: open it on the CPU where the provider is not there, and accept that it leaves nodes to
+            the CPU which are not meant to run there.
         optimized: False turns onnxruntime's graph optimizations off.
 
     Raises:
         ModelLoadError: the file is not an ONNX model.
-        BackendError: onnxruntime is missing or cannot load the model, or the provider is not there.
+        BackendError: as `open_session` does.
     """
     path = Path(path)
     metadata = {entry.key: entry.value for entry in read_weightless(path).metadata_props}
@@ -196,7 +196,7 @@ def load_session(
         threads=threads,
         allow_fallback=allow_fallback,
     )
-    return open_session(path, backend, optimized=optimized, placement=metadata.get(SETTINGS_KEY, ""))
+    return open_session(path, backend, optimized=optimized)
 
 
 def _gpu_provider(name: str) -> str:

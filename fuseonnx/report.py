@@ -213,6 +213,8 @@ class Report(Document):
     """Forms that were tried for the target."""
     undone: tuple[Undone, ...] = ()
     """Rules left out so that the artifact is not slower than the original."""
+    notes: tuple[str, ...] = ()
+    """What the reader should know."""
 
     def to_markdown(self) -> str:
         """Return the report as Markdown, with the tables that the command line prints."""

@@ -6,6 +6,7 @@ from itertools import chain
 
 from fuseonnx.core.rule import Stage, Step
 from fuseonnx.passes import (
+    compute_on_images,
     compute_on_matrices,
     decompose_elu,
     decompose_global_lp_pool,
@@ -45,6 +46,7 @@ from fuseonnx.passes import (
     eliminate_unit_transpose,
     eliminate_unused_outputs,
     eliminate_zero_bias,
+    eliminate_zero_state,
     factor_gated_sum,
     floor_hidden_scores,
     fold_affine_into_conv,
@@ -141,8 +143,11 @@ from fuseonnx.passes import (
     remove_dead_nodes,
     remove_unused_initializers,
     sink_heads_below_rotary_embedding,
+    sink_initializers,
     sink_nan_guard,
     sink_transposes,
+    spell_group_normalization,
+    spell_mish,
     spell_rms_normalization,
     swap_negated_if,
     swap_transposed_product,
@@ -188,6 +193,7 @@ STAGES: tuple[Stage, ...] = (
             eliminate_noop_slice.RULE,
             eliminate_noop_transpose.RULE,
             eliminate_zero_bias.RULE,
+            eliminate_zero_state.RULE,
             eliminate_repeated_op.RULE,
             eliminate_split_concat.RULE,
             merge_transposes.RULE,
@@ -313,10 +319,13 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "suit the kernels",
         (
+            compute_on_images.RULE,
+            spell_group_normalization.RULE,
             fuse_global_average_pool.RULE,
             pad_channels.RULE,
             unsqueeze_scalar.RULE,
             keep_pad_before_max_pool.RULE,
+            sink_initializers.RULE,
         ),
     ),
 )
@@ -342,6 +351,7 @@ FORMS: dict[Target, tuple[Step, ...]] = {
     "cpu": (
         floor_hidden_scores.RULE,
         sink_nan_guard.RULE,
+        spell_mish.RULE,
         fuse_multi_head_attention.RULE,
         compute_on_matrices.RULE,
     ),

@@ -6,12 +6,23 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from fuseonnx.analysis.symbolic import dims_of
+
 
 def known_dims(x: ir.Value) -> list[int | None] | None:
     """Return each dim of `x`, None where it is no number; None if the rank is unknown."""
     if x.shape is None:
         return None
     return [dim if isinstance(dim, int) else None for dim in x.shape]
+
+
+def derived_dims(x: ir.Value) -> list[int | None] | None:
+    """Return the same, but from symbols too, which tell more than what onnx infers and is noted first.
+
+    For estimates of cost: what looks cheaper before all is known would be undone later.
+    """
+    dims = dims_of(x)
+    return None if dims is None else [dim if isinstance(dim, int) else None for dim in dims]
 
 
 def keeps_shape(x: ir.Value, dims: Sequence[int]) -> bool:

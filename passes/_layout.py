@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from fuseonnx.analysis.shapes import rank
 from fuseonnx.core.constants import Array, constant_tensor, is_const
-from fuseonnx.passes._dims import known_dims
+from fuseonnx.passes._dims import derived_dims, known_dims
 from fuseonnx.passes._flip import Flip, Perm, View, inverse, volume
 from fuseonnx.passes._reshaped import dims_of, new_target, perm_through
 
@@ -90,7 +90,7 @@ def _more_rows(view: View) -> int:
     onnxruntime's kernels take a row at a time: along the axis of the constant if that is the last one, else
     all that lies behind it.
     """
-    dims = known_dims(view.node.outputs[0])
+    dims = derived_dims(view.node.outputs[0])
     if dims is None or len(dims) != len(view.perm):
         return 0
     moved = [dims[old] for old in inverse(view.perm)]
@@ -123,7 +123,7 @@ def _softmax(view: View) -> Flip | None:
     if view.opset < 13 and not axis == moved == last:  # it runs over all axes from this one on
         return None
     inside = (moved != last) - (axis != last)  # off the last axis, there is a Transpose on both sides
-    dims = known_dims(view.node.outputs[0]) or [None] * len(view.perm)
+    dims = derived_dims(view.node.outputs[0]) or [None] * len(view.perm)
     penalty = 2 * inside * volume(dims)
     return Flip({0: view.perm}, view.perm, {"axis": moved}, penalty=penalty)
 

@@ -22,7 +22,7 @@ from fuseonnx.core.constants import array_of, is_const
 from fuseonnx.core.graph import places, remove_if_dead
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
-from fuseonnx.passes._dims import known_dims
+from fuseonnx.passes._dims import derived_dims
 from fuseonnx.passes._flip import (
     Flip,
     Perm,
@@ -207,7 +207,7 @@ def _cheapest(region: _Region) -> set[ir.Node]:
 
 def _join(network: Network, value: ir.Value, perm: Perm, border: _Border) -> None:
     """Add the two Transposes that a value may need: old after a new producer, new after an old one."""
-    dims = known_dims(value) or [None] * len(perm)
+    dims = derived_dims(value) or [None] * len(perm)
     cost = _OVERHEAD + (0 if moves_only_units(dims, inverse(perm)) else volume(dims))
     to_old, to_new = ("to old", value), ("to new", value)
     if border.maker or border.made_new:

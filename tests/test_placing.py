@@ -14,10 +14,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from fuseonnx import placing
+from fuseonnx.api import optimize
 from fuseonnx.core.builder import Builder
 from fuseonnx.core.pattern import op, var
 from fuseonnx.core.rule import Match, Rule, Stage
 from fuseonnx.errors import BackendError, ModelLoadError, ModelSaveError, OptionError, RewriteError
+from fuseonnx.markdown import summary
 from fuseonnx.placement.annotate import LAYER_ANNOTATION, PROVIDER_KEY, SETTINGS, SETTINGS_KEY
 from fuseonnx.placement.kernels import Kernels
 from fuseonnx.placing import load_session, place
@@ -252,14 +254,29 @@ def test_load_session_where_the_provider_is_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["out.onnx", "m.onnx"])
 def test_load_session_on_the_cpu(tmp_path: Path, name: str) -> None:
-    """The model that was not placed opens as well."""
+    """The model that was not placed opens as well; one device needs no settings."""
     place(save(tmp_path), tmp_path / "out.onnx")
     session = load_session(tmp_path / name, "cpu", threads=1)
     feed = np.linspace(-1, 1, 600, dtype=np.float32).reshape(2, 300)
     np.testing.assert_array_equal(session.run(None, {"x": feed})[0], -np.maximum(feed, 0))
-    if name == "out.onnx":
-        options = session.get_session_options()
-        assert options.get_session_config_entry("session.layer_assignment_settings") == SETTINGS
+    assert assignment_of(session).summary() == "2 nodes: 2 on CPU"
+
+
+def test_after_optimizing_it_is_to_be_placed_again(tmp_path: Path) -> None:
+    text = "g (float[2, 300] x) => (float[2, 300] z) { y = Relu (x) i = Identity (y) z = Neg (i) }"
+    source = save(tmp_path, text)
+    assert optimize(source, tmp_path / "plain.opt.onnx", verify=False).report.notes == ()
+
+    place(source, tmp_path / "out.onnx", rules=PINS)
+    report = optimize(tmp_path / "out.onnx", verify=False).report
+    assert report.notes == (
+        "the placement that it carries was made for other nodes: place it again with 'fuseonnx place'",
+    )
+    assert report.notes[0] in summary(report)
+    assert report.notes[0] in report.to_markdown()
+    assert annotated(tmp_path / "out.opt.onnx") == ["G", "C"]
+
+    assert optimize(tmp_path / "out.opt.onnx", verify=False).report.notes == ()
 
 
 def test_load_session_of_no_model(tmp_path: Path) -> None:

@@ -65,6 +65,16 @@ def _among(inputs: slice) -> Rule:
     return rule
 
 
+def _filled(node: ir.Node, _read: Read) -> Range:
+    value = node.attributes.get("value")
+    if value is None:
+        return Range(0.0, 0.0)
+    if value.is_ref():
+        raise UnknownError
+    number = float(value.as_tensor().numpy().item())
+    return Range(number, number)
+
+
 def _between(low: float, high: float) -> Rule:
     """A rule for operators with a range of their own, if their input is finite."""
 
@@ -234,6 +244,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("Abs", "Gelu", "HardSwish", "Mish", "Neg"), _not_beyond_input),
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), _normalization),
     "Add": _at_corners(lambda x, y: x + y),
+    "ConstantOfShape": _filled,
     "Div": _divide,
     "Gemm": _gemm,
     "MatMul": _matmul,

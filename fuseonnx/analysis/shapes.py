@@ -44,11 +44,10 @@ def annotate(model: ir.Model) -> bool:
     if is_first:
         _forget_declared_shapes(model)
         model.meta[_IS_ANNOTATED] = True
-    _note_ranks(model)
-    learned = False
+    learned = _note_ranks(model)
     with contextlib.suppress(onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         inferred = onnx.shape_inference.infer_shapes(_proto_to_infer(model), data_prop=True)
-        learned = _annotate_graph(model.graph, inferred.graph)
+        learned |= _annotate_graph(model.graph, inferred.graph)
     if is_first:
         return True
     for graph in all_graphs(model):
@@ -106,8 +105,13 @@ def _trusted(dim: int | ir.SymbolicDim, *, named: bool) -> int | ir.SymbolicDim 
     return dim if named else None
 
 
-def _note_ranks(model: ir.Model) -> None:
-    """Note what onnx leaves out where the first input, or the value of a Reshape's target, is unknown."""
+def _note_ranks(model: ir.Model) -> bool:
+    """Note what onnx leaves out where the first input, or the value of a Reshape's target, is unknown.
+
+    Returns:
+        Whether a rank was unknown before.
+    """
+    learned = False
     for graph in all_graphs(model):
         for node in graph:
             if node.op_type not in _RANKED or node.domain or node.outputs[0].shape is not None:
@@ -120,6 +124,8 @@ def _note_ranks(model: ir.Model) -> None:
             else:
                 dims = [None] * parameter[0]
             node.outputs[0].type, node.outputs[0].shape = data.type, ir.Shape(dims)
+            learned = True
+    return learned
 
 
 def _proto_to_infer(model: ir.Model) -> onnx.ModelProto:

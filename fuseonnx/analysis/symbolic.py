@@ -7,7 +7,7 @@ a rewrite never changes what a value is, so they stay true. `note` starts afresh
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import onnx_ir as ir
 
@@ -64,9 +64,10 @@ def note(nodes: Iterable[ir.Node]) -> bool:
         nodes: of one graph, in their order.
 
     Returns:
-        Whether more is known than before: a rank, or a number that was unknown.
+        Whether more is known than before: a rank, a number that was unknown, or that two are one.
     """
     learned = False
+    was: dict[Number, Number] = {}
     for node in nodes:
         if node.op_type == "Constant":
             continue
@@ -74,7 +75,10 @@ def note(nodes: Iterable[ir.Node]) -> bool:
             before: Fact | None = value.meta.pop(_FACT, None)
             if before is not None or value.shape is None or not value.shape.is_static():
                 fact = fact_of(value)
-                learned |= before is not None and _unknowns(fact) < _unknowns(before)
+                if before is not None:
+                    learned |= _unknowns(fact) < _unknowns(before)
+                    for new, old in _pairs(fact, before):
+                        learned |= was.setdefault(new, old) != old
                 learned |= fact.dims is not None and value.type is not None and _note_dims(value, fact.dims)
     return learned
 
@@ -82,6 +86,13 @@ def note(nodes: Iterable[ir.Node]) -> bool:
 def _unknowns(fact: Fact) -> int:
     """Return how many numbers of a fact hold an unknown that no name tells."""
     return sum("?" in str(each) or "~" in str(each) for each in (*(fact.dims or ()), *(fact.elements or ())))
+
+
+def _pairs(fact: Fact, before: Fact) -> Iterator[tuple[Number, Number]]:
+    """Yield each number of a fact, and what it was called before."""
+    for new, old in zip(fact, before, strict=True):
+        if new is not None and old is not None and len(new) == len(old):
+            yield from zip(new, old, strict=True)
 
 
 def _note_dims(value: ir.Value, dims: Dims) -> bool:

@@ -52,7 +52,8 @@ def place(  # noqa: PLR0913, PLR0917
     """Tell which nodes of a model run on the GPU and which on the CPU, why, and what is copied between them.
 
     Needs no GPU: nothing is run. With -o the placement that costs least is written into a copy of the model,
-    as annotations that onnxruntime obeys in a session of `fuseonnx.load_session`.
+    as annotations that onnxruntime obeys in a session of `fuseonnx.load_session`, and in `bench`, `verify`,
+    `profile` and `optimize` with --provider.
     """
     from fuseonnx.cli.shapes import parse_shapes
 

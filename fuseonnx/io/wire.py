@@ -24,7 +24,8 @@ _CHILDREN: dict[str, dict[int, str]] = {
     "Node": {5: "Attribute"},
     "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph"},
 }
-_DATA_TYPE, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 2, 9, 13, 14
+_METADATA = 14  # of a model
+_DATA_TYPE, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 2, 9, 13, 14  # of a tensor
 _PACKED_LITTLE_ENDIAN = {1: 4, 11: 10}  # FLOAT in float_data and DOUBLE in double_data have raw_data's bytes
 _MIN_LIFTED_BYTES = 4096
 
@@ -111,6 +112,24 @@ def lift(model: Buffer, location: str) -> bytes:
         WireError: the bytes end inside a field, or are not protobuf.
     """
     return _lift_message(model, 0, len(model), "Model", location)
+
+
+def metadata(model: Buffer) -> dict[str, str]:
+    """Return the metadata_props of a ModelProto; of a file nothing else is read but where fields begin.
+
+    Raises:
+        WireError: as `lift` does, or the metadata is no text.
+    """
+    found = {}
+    for item in _fields(model, 0, len(model)):
+        if item.number == _METADATA and item.wire_type == _BYTES:
+            parts = _fields(model, item.value, item.end)
+            entry = {part.number: model[part.value : part.end] for part in parts}
+            try:
+                found[entry.get(1, b"").decode()] = entry.get(2, b"").decode()
+            except UnicodeDecodeError:
+                raise WireError(f"the metadata at byte {item.start} is no text") from None
+    return found
 
 
 def splice(model: bytes, marker: bytes, payload_of: Callable[[str], tuple[P, int]]) -> Rope[P]:

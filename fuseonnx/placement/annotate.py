@@ -97,14 +97,19 @@ def annotated_devices(model: ir.Model) -> dict[str, int]:
 
     An annotation that no exact rule of the model's settings explains stands for itself.
     """
-    device_of = {
-        annotation.strip().removeprefix("="): device.strip()
-        for device, annotations in _RULE.findall(model.metadata_props.get(SETTINGS_KEY, ""))
-        for annotation in annotations.split(",")
-    }
+    device_of = device_by_annotation(model.metadata_props.get(SETTINGS_KEY, ""))
     found = (node.metadata_props.get(LAYER_ANNOTATION, "") for graph in all_graphs(model) for node in graph)
     counts = Counter(device_of.get(annotation, annotation) for annotation in found if annotation)
     return dict(counts.most_common())
+
+
+def device_by_annotation(settings: str) -> dict[str, str]:
+    """Return the device that each annotation means, as the exact rules of `settings` say."""
+    return {
+        annotation.strip().removeprefix("="): device.strip()
+        for device, annotations in _RULE.findall(settings)
+        for annotation in annotations.split(",")
+    }
 
 
 def _placed(model: ir.Model, graph: Graph, devices: Sequence[Device]) -> Iterator[tuple[ir.Node, Device]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fuseonnx.runtime.carried import kept_on_cpu
 from fuseonnx.runtime.providers import CPU_PROVIDER
 
 if TYPE_CHECKING:
@@ -15,6 +17,10 @@ ASKED = "fuseonnx.provider"
 """Session config entry: the provider that was asked for."""
 MISSING = "fuseonnx.missing"
 """Session config entry: why that provider is not there at all, where that was accepted."""
+PLACED = "fuseonnx.placed"
+"""Session config entry: the model's file, where the session obeys the placement in it, and else nothing."""
+PLACEMENT_NOTE = "fuseonnx.placement_note"
+"""Session config entry: what to say of the placement that the model carries."""
 RECORD = "session.record_ep_graph_assignment_info"
 PLACEMENT = "session.layer_assignment_settings"
 
@@ -34,11 +40,13 @@ class AssignedNode:
         name: the node's name; onnxruntime makes one up for nodes of its own.
         op_type: the operator, with its domain before it where that is not ONNX's.
         provider: onnxruntime's name of the provider that runs it.
+        kept: whether it runs on the CPU because the placement that the model carries says so.
     """
 
     name: str
     op_type: str
     provider: str
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,13 @@ class Assignment:
         asked: the provider that was asked for.
         nodes: every node of the model and where it runs.
         missing: why nothing runs on the provider, where it is not there and the fall-back was accepted.
+        placement: what to say of the placement that the model carries, nothing if it carries none.
     """
 
     asked: str
     nodes: tuple[AssignedNode, ...]
     missing: str = ""
+    placement: str = ""
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -68,12 +78,13 @@ class Assignment:
         """The nodes that run on the CPU although another provider was asked for.
 
         Arithmetic on shapes is not among them: onnxruntime puts it on the CPU by choice, unless nothing at
-        all runs elsewhere.
+        all runs elsewhere. Nor is what the placement that the model carries keeps there.
         """
         if self.asked == CPU_PROVIDER.name:
             return ()
-        on_cpu = tuple(node for node in self.nodes if node.provider == CPU_PROVIDER.name)
-        if len(on_cpu) == len(self.nodes):
+        meant = [node for node in self.nodes if not node.kept]
+        on_cpu = tuple(node for node in meant if node.provider == CPU_PROVIDER.name)
+        if len(on_cpu) == len(meant):
             return on_cpu
         allowed = _SHAPE_ARITHMETIC.split()
         return tuple(node for node in on_cpu if node.op_type not in allowed)
@@ -90,7 +101,7 @@ class Assignment:
         line += f": {', '.join(places) or 'none'}"
         if self.fallen:
             line += f"; fallen back to the CPU: {operators_of(self.fallen)}"
-        return line
+        return f"{line}; {self.placement}" if self.placement else line
 
 
 def operators_of(nodes: tuple[AssignedNode, ...]) -> str:
@@ -101,14 +112,13 @@ def operators_of(nodes: tuple[AssignedNode, ...]) -> str:
 
 def assignment_of(session: onnxruntime.InferenceSession) -> Assignment:
     """Return where the nodes of a session of `open_session` run."""
-    options = session.get_session_options()
-    nodes = tuple(
-        AssignedNode(
-            node.name, f"{node.domain}.{node.op_type}" if node.domain else node.op_type, subgraph.ep_name
-        )
+    entry = session.get_session_options().get_session_config_entry
+    found = [
+        (node.name, f"{node.domain}.{node.op_type}" if node.domain else node.op_type, subgraph.ep_name)
         for subgraph in session.get_provider_graph_assignment_info()
         for node in subgraph.get_nodes()
-    )
-    return Assignment(
-        options.get_session_config_entry(ASKED), nodes, options.get_session_config_entry(MISSING)
-    )
+    ]
+    placed = entry(PLACED)
+    kept = kept_on_cpu(Path(placed), found) if placed else [False] * len(found)
+    nodes = tuple(AssignedNode(*each, stays) for each, stays in zip(found, kept, strict=True))
+    return Assignment(entry(ASKED), nodes, entry(MISSING), entry(PLACEMENT_NOTE))

@@ -180,7 +180,12 @@ def profile_of(
         ),
         ops=tuple(sorted((_group(op, members, total) for op, members in ops.items()), key=_slowest_first)),
         nodes=tuple(nodes),
-        notes=(*notes, *_notes(calls, len(recorded), runs), *_slowed(total, recording.unprofiled_ms)),
+        notes=(
+            *notes,
+            *([recording.placement] if recording.placement else ()),
+            *_notes(calls, len(recorded), runs),
+            *_slowed(total, recording.unprofiled_ms),
+        ),
     )
 
 

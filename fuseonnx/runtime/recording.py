@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuseonnx.errors import BackendError, OptionError
+from fuseonnx.runtime.assignment import assignment_of
 from fuseonnx.runtime.providers import Backend
 from fuseonnx.runtime.session import Feeds, open_session, run
 from fuseonnx.runtime.signature import Signature
@@ -25,10 +26,17 @@ WARMUP = 3
 
 @dataclass(frozen=True)
 class Recording:
-    """The trace of one model, and milliseconds of the fastest run without the profiler, Python included."""
+    """One model under the profiler.
+
+    Attributes:
+        trace: what the profiler wrote.
+        unprofiled_ms: milliseconds of the fastest run without the profiler, Python included.
+        placement: what to say of the placement that the model carries.
+    """
 
     trace: Trace
     unprofiled_ms: float
+    placement: str = ""
 
 
 def record(
@@ -58,7 +66,10 @@ def record(
         traces = [_trace(name, session) for name, session in zip(names, sessions, strict=True)]
         on_progress("run without the profiler")
         bare = _take_turns(names, sessions, feeds, runs)
-    return [Recording(trace, 1000 * min(seconds)) for trace, seconds in zip(traces, bare, strict=True)]
+    return [
+        Recording(trace, 1000 * min(seconds), assignment_of(session).placement)
+        for trace, seconds, session in zip(traces, bare, sessions, strict=True)
+    ]
 
 
 def require_same_inputs(names: Sequence[str], sessions: Sequence[onnxruntime.InferenceSession]) -> None:

@@ -12,7 +12,17 @@ import ml_dtypes
 import numpy as np
 
 from fuseonnx.errors import BackendError
-from fuseonnx.runtime.assignment import ASKED, MISSING, PLACEMENT, RECORD, assignment_of, operators_of
+from fuseonnx.runtime.assignment import (
+    ASKED,
+    MISSING,
+    PLACED,
+    PLACEMENT,
+    PLACEMENT_NOTE,
+    RECORD,
+    assignment_of,
+    operators_of,
+)
+from fuseonnx.runtime.carried import Carried, carried_placement
 from fuseonnx.runtime.missing import ProviderMissing, plugin_devices, prepare, silent_loading, why_not_loaded
 from fuseonnx.runtime.provider_options import CudaOptions, TensorrtOptions
 from fuseonnx.runtime.providers import CPU, CPU_PROVIDER, Backend, Provider
@@ -24,6 +34,7 @@ Feeds = Mapping[str, Any]
 """Input name to numpy array, or to a list of arrays for a sequence input."""
 
 _FATAL = 4
+_NOTHING = Carried()
 _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _SIGNATURE = r"[\w:<>*&~, ]*\w\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^]]*\])?"
 _SOURCE = re.compile(rf"/\S+\.\w+:\d+ {_SIGNATURE} |\S+\.(?:cc|cpp|cuh?|h|hpp):\d+ [\w:]+ ")
@@ -52,32 +63,31 @@ def open_session(
     backend: Backend = CPU,
     *,
     optimized: bool = False,
-    placement: str = "",
     profile_to: Path | None = None,
     save_optimized: Path | None = None,
 ) -> onnxruntime.InferenceSession:
     """Open `model` where `backend` says, and nowhere else.
+
+    On a provider other than the CPU's, nodes run where the placement that the model carries says, if it has
+    one (see `fuseonnx.place`).
 
     Args:
         model: an ONNX file.
         backend: provider, threads, and whether nodes may run on the CPU instead. What TensorRT cannot run
             goes to CUDA.
         optimized: False turns all of onnxruntime's graph optimizations off, True all on.
-        placement: which annotations of nodes mean which device, as `session.layer_assignment_settings` has
-            it; nodes may then run on the CPU, whatever `backend` allows.
         profile_to: how the name of onnxruntime's profile starts; the session's end_profiling() writes it.
         save_optimized: where to write the graph that onnxruntime made of the model.
 
     Raises:
-        BackendError: onnxruntime is missing or cannot load the model; or, unless `backend` allows a
-            fall-back, the provider is not there or leaves nodes to the CPU.
+        BackendError: onnxruntime is missing or cannot load the model, or refuses the placement that it
+            carries; or, unless `backend` allows a fall-back, the provider is not there or leaves nodes to the
+            CPU that are not meant to run there.
     """
     require_onnxruntime()
 
-    def options(missing: str = "") -> onnxruntime.SessionOptions:
-        result = _session_options(backend, optimized=optimized, missing=missing)
-        if placement:
-            result.add_session_config_entry(PLACEMENT, placement)
+    def options(carried: Carried = _NOTHING, missing: str = "") -> onnxruntime.SessionOptions:
+        result = _session_options(model, backend, carried, optimized=optimized, missing=missing)
         if profile_to is not None:
             result.enable_profiling = True
             result.profile_file_prefix = str(profile_to)
@@ -87,18 +97,24 @@ def open_session(
 
     if backend.provider.name == CPU_PROVIDER.name:
         return _create(model, options(), [CPU_PROVIDER])
+    carried = carried_placement(model, backend.provider.name)
     try:
-        session = _create_elsewhere(model, options(), backend.provider)
+        session = _create_elsewhere(model, options(carried), backend.provider)
     except ProviderMissing as missing:
+        if carried.settings and _starts(model, backend):
+            raise _wrong_placement(model, str(missing)) from None
         if not backend.allow_fallback:
             raise BackendError(f"{model}: {missing}") from None
-        return _create(model, options(str(missing)), [CPU_PROVIDER])
-    if not backend.allow_fallback and not placement:
+        return _create(model, options(missing=str(missing)), [CPU_PROVIDER])
+    if not backend.allow_fallback:
         _refuse_fallen(model, session)
     return session
 
 
-def _session_options(backend: Backend, *, optimized: bool, missing: str) -> onnxruntime.SessionOptions:
+def _session_options(
+    model: Path, backend: Backend, carried: Carried, *, optimized: bool, missing: str = ""
+) -> onnxruntime.SessionOptions:
+    """Return options that hold the placement `carried`; raise BackendError if that is too long for one."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -109,7 +125,30 @@ def _session_options(backend: Backend, *, optimized: bool, missing: str) -> onnx
     options.add_session_config_entry(RECORD, "1")
     options.add_session_config_entry(ASKED, backend.provider.name)
     options.add_session_config_entry(MISSING, missing)
+    options.add_session_config_entry(PLACED, str(model) if carried.settings else "")
+    options.add_session_config_entry(PLACEMENT_NOTE, carried.note)
+    if carried.settings:
+        try:
+            options.add_session_config_entry(PLACEMENT, carried.settings)
+        except RuntimeError as error:
+            raise _wrong_placement(model, _reason(error)) from None
     return options
+
+
+def _wrong_placement(model: Path, reason: str) -> BackendError:
+    return BackendError(
+        f"{model}: the placement that it carries is refused: {reason}; write it anew with 'fuseonnx place'"
+    )
+
+
+def _starts(model: Path, backend: Backend) -> bool:
+    """Whether `model` opens on the provider without the placement that it carries."""
+    try:
+        options = _session_options(model, backend, _NOTHING, optimized=False)
+        _create_elsewhere(model, options, backend.provider)
+    except ProviderMissing:
+        return False
+    return True
 
 
 def _create(

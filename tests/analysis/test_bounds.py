@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
-from fuseonnx.analysis.bounds import ranges_of
+from fuseonnx.analysis.bounds import is_zero, ranges_of
 from fuseonnx.analysis.intervals import Range
 from fuseonnx.analysis.shapes import annotate
 from tests.helpers import f32, make_model, node, run_reference
@@ -42,6 +42,10 @@ def weights() -> dict[str, np.ndarray]:
         "target": np.array([-1, 3]),
         "flat": np.array([-1, WIDTH]),
     }
+
+
+def filling(number: float) -> TensorProto:
+    return numpy_helper.from_array(f32([number]))
 
 
 def range_and_values(*nodes: onnx.NodeProto, opset: int = 23) -> tuple[Range | None, np.ndarray]:
@@ -106,6 +110,8 @@ def range_and_values(*nodes: onnx.NodeProto, opset: int = 23) -> tuple[Range | N
         [node("Greater", "h x", "g"), node("Where", "g h beta", "y")],
         [node("Greater", "h x", "g"), node("Cast", "g", "y", to=1)],
         [node("Cast", "ids", "y", to=1)],
+        [node("Shape", "h", "s"), node("ConstantOfShape", "s", "y", value=filling(-2.5))],
+        [node("Shape", "h", "s"), node("ConstantOfShape", "s", "y")],
     ],
 )
 def test_all_values_are_in_the_range(nodes: list[onnx.NodeProto]) -> None:
@@ -147,6 +153,8 @@ def test_ranges_are_of_use() -> None:
         ],
         [node("Cast", "h", "d", to=11), node("Cast", "d", "y", to=1)],
         [node("Softmax", "h", "p"), node("Div", "p p", "q"), node("Softmax", "q", "y")],
+        [node("Shape", "h", "s"), node("ConstantOfShape", "s", "y", value=filling(np.inf))],
+        [node("Shape", "h", "s"), node("ConstantOfShape", "s", "y", value=filling(np.nan))],
     ],
 )
 def test_has_no_range_for_what_may_not_be_finite_or_is_not_known(nodes: list[onnx.NodeProto]) -> None:
@@ -161,12 +169,83 @@ def test_adding_the_lowest_number_to_small_ones_is_finite() -> None:
 
 def test_reads_no_weight_where_a_float_is_fed() -> None:
     model = make_model([node("MatMul", "x w", "y")], {"x": [3, 128]}, ["y"], {"w": np.zeros((128, 128), "f")})
-    graph_model = ir.serde.deserialize_model(model)
-    annotate(graph_model)
+    graph, readings = counting(model, "w")
+    assert ranges_of([graph.outputs[0]], graph) == {}
+    assert readings == []
 
-    def unreadable() -> ir.TensorProtocol:
-        raise AssertionError("the weight was read")
 
-    weight = graph_model.graph.initializers["w"]
-    weight.const_value = ir.LazyTensor(unreadable, dtype=ir.DataType.FLOAT, shape=ir.Shape((128, 128)))
-    assert ranges_of([graph_model.graph.outputs[0]], graph_model.graph) == {}
+def counting(model: onnx.ModelProto, name: str) -> tuple[ir.Graph, list[str]]:
+    """Return the graph of a model, and a list that gets an entry each time one of its weights is read."""
+    loaded = ir.serde.deserialize_model(model)
+    annotate(loaded)
+    weight, readings = loaded.graph.initializers[name], list[str]()
+    tensor = weight.const_value
+    assert tensor is not None
+
+    def read() -> ir.TensorProtocol:
+        readings.append(name)
+        return tensor
+
+    weight.const_value = ir.LazyTensor(read, dtype=tensor.dtype, shape=ir.Shape(tensor.shape.numpy()))
+    return loaded.graph, readings
+
+
+def zero_like_x(**value: TensorProto) -> list[onnx.NodeProto]:
+    return [node("Shape", "x", "s"), node("ConstantOfShape", "s", "y", **value)]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        (zero_like_x(), True),
+        (zero_like_x(value=filling(-0.0)), True),
+        (zero_like_x(value=numpy_helper.from_array(np.zeros(1, np.float16))), True),
+        (zero_like_x(value=numpy_helper.from_array(np.ones(1, np.float16))), False),
+        (zero_like_x(value=filling(1e-40)), False),
+        ([node("Cast", "x", "i", to=7), node("Mul", "i whole", "y")], True),
+        ([node("Cast", "x", "i", to=7), node("Add", "i whole", "y")], False),
+        ([node("Cast", "half", "h", to=1), node("Expand", "h sizes", "y")], True),
+        ([node("Cast", "halves", "h", to=1), node("Expand", "h sizes", "y")], False),
+        ([node("Mul", "x nothing", "y")], False),
+        ([node("Identity", "x", "y")], False),
+        ([node("Identity", "nothing", "y")], True),
+    ],
+)
+def test_tells_zeros_of_every_type(nodes: list[onnx.NodeProto], expected: bool) -> None:
+    constants = {
+        "whole": np.array([0]),
+        "half": np.zeros(1, np.float16),
+        "halves": np.array([0, 0.5], np.float16),
+        "nothing": f32([0]),
+        "sizes": np.array([3, 2]),
+    }
+    used = {name: array for name, array in constants.items() if any(name in each.input for each in nodes)}
+    model = make_model(nodes, {"x": [3, 2]}, ["y"], used)
+    loaded = ir.serde.deserialize_model(model)
+    annotate(loaded)
+    assert is_zero(loaded.graph.outputs[0]) is expected
+    values = run_reference(model, {"x": f32([[0.0, -1.0], [np.inf, 2.0], [1.0, 1.0]])})["y"]
+    assert values.any() != expected
+
+
+def large(number: float) -> np.ndarray:
+    return np.full((64, 128), number, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "times", "expected"),
+    [
+        ([node("MatMul", "w x", "p"), node("Concat", "w p", "y", axis=1)], 0, False),
+        ([node("Concat", "one w", "y", axis=0)], 0, False),
+        ([node("Concat", "w one", "y", axis=0)], 1, False),
+        ([node("Identity", "w", "y")], 1, True),
+    ],
+    ids=["something is fed", "what precedes it is not zero", "what follows it is not zero", "it is zero"],
+)
+def test_reads_a_large_weight_once_at_most(nodes: list[onnx.NodeProto], times: int, expected: bool) -> None:
+    constants = {"w": np.zeros((64, 128), "f"), "one": np.ones((64, 128), "f")}
+    used = {name: array for name, array in constants.items() if any(name in each.input for each in nodes)}
+    graph, readings = counting(make_model(nodes, {"x": [128, 3]}, ["y"], used), "w")
+    assert is_zero(graph.outputs[0]) is expected
+    assert is_zero(graph.outputs[0]) is expected
+    assert len(readings) == times

@@ -159,6 +159,19 @@ def test_annotating_again_learns_only_what_is_new() -> None:
     assert static_shape(model.graph.outputs[0]) == (6,)
 
 
+def test_a_rank_that_onnx_does_not_infer_is_news_too() -> None:
+    nodes = [helper.make_node("Reshape", ["x", "s"], ["y"])]
+    inputs = [info("x", ["n"]), info("s", [2], TensorProto.INT64)]
+    model = ir.from_proto(model_of(helper.make_graph(nodes, "g", inputs, [info("y", ["a", "b"])])))
+    model.graph.inputs[1].shape = None
+    annotate(model)
+    assert rank(model.graph.outputs[0]) is None
+    assert not annotate(model)
+    model.graph.inputs[1].shape = ir.Shape([2])
+    assert annotate(model)
+    assert rank(model.graph.outputs[0]) == 2
+
+
 def test_no_value_at_all() -> None:
     assert static_shape(None) is None
     assert rank(None) is None

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from fuseonnx.analysis.content import Contents
 from fuseonnx.analysis.expr import Computed, Number
 from fuseonnx.analysis.shapes import annotate
-from fuseonnx.analysis.symbolic import dims_of, elements_of
+from fuseonnx.analysis.symbolic import dims_of, elements_of, note
 from tests.helpers import make_model, node, random_feeds, reference_session
 
 Sizes = Mapping[str, int]
@@ -213,3 +213,24 @@ def test_names_in_a_body_are_not_believed() -> None:
         dims_of(model.graph.outputs[0]) is None
         or value_of((dims_of(model.graph.outputs[0]) or (0,))[0], {"n": 4}) is None
     )
+
+
+def test_that_two_numbers_are_one_is_news() -> None:
+    """Each of them is as unknown as before, but what computes them can be merged now."""
+    nodes = [
+        node("ReduceMax", "first", "a", axes=[0], keepdims=0),
+        node("ReduceSum", "second zero", "b", keepdims=0),
+    ]
+    model = ir.from_proto(
+        make_model(
+            nodes, {"first": [1], "second": [1]}, ["a", "b"], {"zero": np.array([0])}, dtype=TensorProto.INT64
+        )
+    )
+    first, second = model.graph
+    note(model.graph)
+    assert elements_of(first.outputs[0]) != elements_of(second.outputs[0])
+    assert not note(model.graph)
+    second.replace_input_with(0, model.graph.inputs[0])
+    assert note(model.graph)
+    assert elements_of(first.outputs[0]) == elements_of(second.outputs[0])
+    assert not note(model.graph)

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 
-from fuseonnx.placement.annotate import SETTINGS
 from fuseonnx.placing import Placed, place
 from fuseonnx.runtime.assignment import assignment_of
 from fuseonnx.runtime.providers import Backend
@@ -44,7 +43,7 @@ def test_by_itself(cuda: Backend, tmp_path: Path) -> None:
 def test_as_placed(cuda: Backend, tmp_path: Path, rules: tuple[str, ...]) -> None:
     made = placed_at(tmp_path, rules)
     assert made.path is not None
-    session = open_session(made.path, cuda, placement=SETTINGS, save_optimized=tmp_path / "kept.onnx")
+    session = open_session(made.path, cuda, save_optimized=tmp_path / "kept.onnx")
     found = {node.name: node.provider for node in assignment_of(session).nodes}
     expected = {node.name: PROVIDER_OF[node.device] for node in made.report.nodes}
     assert {name: found[name] for name in expected} == expected

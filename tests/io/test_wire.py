@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fuseonnx.errors import ModelLoadError
 from fuseonnx.io.load import load
-from fuseonnx.io.wire import FileBytes, WireError, lift, splice
+from fuseonnx.io.wire import FileBytes, WireError, lift, metadata, splice
 from tests.io.models import add_model, every_place, float_data, info, model_of, weight
 
 HERE = "slot:here"
@@ -218,6 +218,23 @@ def test_bodies_nested_too_deep_are_refused(tmp_path: Path) -> None:
         for tag in (b"\x32", b"\x2a", b"\x0a"):  # Attribute.g, Node.attribute, Graph.node
             body = tag + _varint(len(body)) + body
     assert not _load_or_refuse(b"\x08\x0a\x3a" + _varint(len(body)) + body, tmp_path / "deep.onnx")
+
+
+def test_metadata_is_what_onnx_reads(tmp_path: Path) -> None:
+    model = add_model(weight("w", 30_000), [30_000])
+    for key, value in (("author", "Ä"), ("", "nameless"), ("empty", "")):
+        model.metadata_props.add(key=key, value=value)
+    onnx.save(model, tmp_path / "m.onnx")
+    with (tmp_path / "m.onnx").open("rb") as file:
+        assert metadata(FileBytes(file.fileno())) == {"author": "Ä", "": "nameless", "empty": ""}
+    model.ClearField("metadata_props")
+    assert metadata(model.SerializeToString()) == {}
+
+
+@pytest.mark.parametrize("entry", [b"\x0a\x01\xff", b"\x0a\x09a"], ids=["no text", "cut short"])
+def test_damaged_metadata_is_refused(entry: bytes) -> None:
+    with pytest.raises(WireError):
+        metadata(b"\x72" + _varint(len(entry)) + entry)
 
 
 def test_file_bytes_reads_like_bytes(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from tests.helpers import assert_same_answers, node, random_feeds, rewrite, run_reference
+from tests.io.models import info, model_of
 from tests.passes.chains import Dims, assert_merges, assert_stays, chain, ints
 
 RULE = "merge_reshapes"
@@ -124,3 +126,22 @@ def test_a_round_trip_goes_though_others_use_the_first() -> None:
     after = rewrite(model, RULE, "eliminate_noop_reshape")
     assert after.fired == {RULE: 1, "eliminate_noop_reshape": 1}
     assert_same_answers(model, after.model)
+
+
+def test_fires_once_the_rank_is_known() -> None:
+    """What is read of a shape tells the target, and so the rank, only after another look at the shapes."""
+    nodes = [
+        node("Flatten", "x", "f", axis=0),
+        node("Shape", "x", "shape"),
+        node("Slice", "shape zero one zero", "dim"),
+        node("Concat", "dim", "target", axis=0),
+        node("Reshape", "f target", "y"),
+        node("Neg", "f", "z"),
+    ]
+    weights = [numpy_helper.from_array(data, name) for name, data in ints(zero=[0], one=[1]).items()]
+    outputs = [info("y", ["n"]), info("z", [1, "n"])]
+    model = model_of(helper.make_graph(nodes, "test", [info("x", ["n"])], outputs, weights), opset=13)
+    after = rewrite(model)
+    assert after.fired[RULE] == 1
+    assert_same_answers(model, after.model)
+    assert rewrite(after.model).fired == {}

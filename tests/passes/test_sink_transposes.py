@@ -363,3 +363,18 @@ def test_goes_before_a_constant_that_meets_short_rows(
     assert after.model.graph.node[0].op_type == first
     assert_same_answers(model, after.model)
     assert not rewrite(after.model, RULE).fired
+
+
+def test_its_own_result_costs_the_same_where_onnx_infers_no_shape() -> None:
+    """As of a Slice whose axes are not in order, which is what this one becomes."""
+    nodes = [
+        turn("x", "a", 2, 1, 0),
+        node("Slice", "a", "s", axes=[1, 2], starts=[0, 1], ends=[9, 9]),
+        node("Sign", "s", "t"),
+        node("MatMul", "t w", "y"),
+    ]
+    model = make_model(nodes, {"x": [4, 2, 4]}, ["y"], {"w": weights(3, 2)}, opset=9)
+    after = rewrite(model)
+    assert after.fired == {RULE: 1}
+    assert_same_answers(model, after.model)
+    assert rewrite(after.model).fired == {}

@@ -94,7 +94,7 @@ def test_load_session_opens_it_on_a_plugin_s_provider(
 
     kept = tmp_path / "kept.onnx"
     backend = as_backend(second_provider.name, options)
-    open_session(made.path, backend, optimized=True, placement=SETTINGS, save_optimized=kept)
+    open_session(made.path, backend, optimized=True, save_optimized=kept)
     copies = [node.op_type for node in onnx.load(kept).graph.node if node.op_type.startswith("Memcpy")]
     assert copies == ["MemcpyToHost"] * len(made.report.placed.hops)
 

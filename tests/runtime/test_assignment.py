@@ -79,6 +79,22 @@ def test_what_tensorrt_leaves_to_cuda_is_told_but_no_fall_back_to_the_cpu() -> N
     assert assignment.summary() == "2 nodes: 1 on Tensorrt, 1 on CUDA"
 
 
+def test_what_the_placement_keeps_on_the_cpu_is_no_fall_back() -> None:
+    nodes = (
+        AssignedNode("a", "Conv", CUDA),
+        AssignedNode("b", "NonZero", CPU, kept=True),
+        AssignedNode("c", "NonZero", CPU),
+    )
+    assert Assignment(CUDA, nodes).fallen == nodes[2:]
+    summary = Assignment(CUDA, nodes[:2], placement="as placed").summary()
+    assert summary == "2 nodes: 1 on CUDA, 1 on CPU; as placed"
+
+
+def test_nothing_of_what_is_meant_for_the_provider_runs_there() -> None:
+    nodes = (AssignedNode("a", "Add", CPU), AssignedNode("b", "NonZero", CPU, kept=True))
+    assert Assignment(CUDA, nodes).fallen == nodes[:1]
+
+
 def test_a_missing_provider_is_told() -> None:
     node = AssignedNode("n", "Neg", CPU)
     assignment = Assignment(CUDA, (node,), "no driver")

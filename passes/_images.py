@@ -1,0 +1,325 @@
+"""Shared by compute_on_images: which values of a graph hold an image, only with its axes in another order.
+
+A value is a view of a source if it holds the elements of Transpose(source, perm) in their order, whatever its
+own shape is. The rows [n·h·w, c] that Gemm takes are the view (0, 2, 3, 1) of an image [n, c, h, w].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import onnx_ir as ir
+
+from fuseonnx.analysis.symbolic import dims_of, integers_of
+from fuseonnx.core.builder import Builder
+from fuseonnx.core.constants import array_of, constant_tensor, is_const
+from fuseonnx.passes._chains import int64s
+from fuseonnx.passes._change import input_of
+from fuseonnx.passes._dims import known_dims
+from fuseonnx.passes._flip import Perm, compose, is_identity
+from fuseonnx.passes._reshaped import new_target
+
+ROWS: Perm = (0, 2, 3, 1)
+_HEADS_FIRST: Perm = (0, 2, 1, 3)
+_SIZES_FIRST: Perm = (0, 1, 3, 2)
+_POSITIONS_FIRST: Perm = (0, 3, 1, 2)
+_BLOCK = 4
+"""onnxruntime's blocked convolutions take channels by four."""
+_ELEMENTWISE = frozenset(
+    {
+        *(
+            "Abs",
+            "Celu",
+            "Clip",
+            "Elu",
+            "Erf",
+            "Gelu",
+            "HardSigmoid",
+            "HardSwish",
+            "LeakyRelu",
+            "Mish",
+            "Neg",
+        ),
+        *("Clip", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Swish", "Tanh"),
+    }
+)
+
+
+@dataclass(eq=False)
+class Source:
+    """A value of rank 4 that is at hand, or that `compute` makes.
+
+    Attributes:
+        batch: its first dim.
+        dims: the others.
+        compute: makes it.
+        pays: whether a convolution made it, so that it is there in any case.
+    """
+
+    batch: int | ir.SymbolicDim
+    dims: tuple[int, int, int]
+    compute: Callable[[Builder], ir.Value]
+    pays: bool = False
+    _turned: dict[Perm, ir.Value] = field(default_factory=dict)
+
+    def value(self, new: Builder, perm: Perm = (0, 1, 2, 3)) -> ir.Value:
+        """Return it with its axes in this order; each is computed once."""
+        if perm not in self._turned:
+            if is_identity(perm):
+                made = self.compute(new)
+            else:
+                made = new.op("Transpose", self.value(new), attributes={"perm": perm})
+            shape = (self.batch, *self.dims)
+            made.type = ir.TensorType(ir.DataType.FLOAT)
+            made.shape = ir.Shape([shape[axis] for axis in perm])
+            self._turned[perm] = made
+        return self._turned[perm]
+
+    def made(self, op_type: str, *others: ir.Value | None, node: ir.Node | None = None) -> Source:
+        """Return what an operator that keeps the shape makes of it."""
+        attributes = node.attributes if node is not None else {}
+        return Source(
+            self.batch,
+            self.dims,
+            lambda new: new.op(op_type, self.value(new), *others, attributes=attributes, like=node),
+            self.pays,
+        )
+
+    def reshaped(self, dims: tuple[int, int, int]) -> Source:
+        """Return the same elements with other dims after the batch."""
+        return Source(
+            self.batch,
+            dims,
+            lambda new: new.op("Reshape", self.value(new), int64s(new, [-1, *dims])),
+            self.pays,
+        )
+
+
+class View(NamedTuple):
+    """The elements of a source in another order of its axes."""
+
+    source: Source
+    perm: Perm
+
+    def back(self, value: ir.Value, new: Builder) -> ir.Value:
+        """Return the value itself, from the source."""
+        turned, dims = self.source.value(new, self.perm), known_dims(value)
+        assert dims is not None
+        if list(turned.shape or ())[1:] == dims[1:]:
+            return turned
+        target = new_target(dims)
+        assert target is not None
+        result = new.op("Reshape", turned, new.const(target))
+        result.type, result.shape = value.type, value.shape
+        return result
+
+
+class Views:
+    """Finds the views of one graph, from its first node to its last."""
+
+    def __init__(self, opset: int) -> None:
+        self.of: dict[ir.Value, View] = {}
+        self._opset = opset
+        self._grids: dict[int, tuple[int, int]] = {}
+
+    def read(self, node: ir.Node) -> bool:
+        """Note what the outputs of a node are views of; return whether they all are."""
+        find = _FINDERS.get(node.op_type) or (_elementwise if node.op_type in _ELEMENTWISE else None)
+        if find is None or node.domain or node.device_configurations or not node.inputs:
+            return False
+        views = find(self, node)
+        if views is None or any(_target(output) is None for output in node.outputs):
+            return False
+        self.of.update(zip(node.outputs, views, strict=True))
+        return True
+
+    def image(self, value: ir.Value | None) -> Source | None:
+        """Return the image whose channels are the innermost axis of the elements of a value."""
+        view = self.of.get(value) if value is not None else None
+        return view.source if view is not None and view.perm == ROWS else None
+
+    def enter(self, value: ir.Value, source: Source) -> list[View]:
+        """Return the view of an image, and remember how many rows and columns it has."""
+        self._grids[source.dims[1] * source.dims[2]] = source.dims[1:]
+        return [View(source, ROWS)]
+
+    def grid(self, positions: int) -> tuple[int, int] | None:
+        """Return the rows and columns of the last image with so many positions."""
+        return self._grids.get(positions)
+
+    def as_is(self, value: ir.Value | None) -> View | None:
+        """Return the view that a value is, shape and all; of heads if it is [n, h·w, heads, size]."""
+        view = self.of.get(value) if value is not None else None
+        dims = known_dims(value) if value is not None else None
+        if view is None or dims is None or len(dims) != len(view.perm):
+            return None
+        full = (None, *view.source.dims)
+        if dims[1:] == [full[axis] for axis in view.perm[1:]] and view.perm[0] == 0:
+            return view
+        channels, height, width = view.source.dims
+        positions, heads, size = dims[1:]
+        if view.perm != ROWS or positions != height * width or None in (heads, size):
+            return None
+        assert heads is not None
+        assert size is not None
+        if heads * size != channels:
+            return None
+        return View(view.source.reshaped((heads, size, positions)), _POSITIONS_FIRST)
+
+    @property
+    def splits_by_input(self) -> bool:
+        """Whether Split has its sizes as an input."""
+        return self._opset >= 13
+
+
+def _target(value: ir.Value) -> object:
+    dims = known_dims(value)
+    return None if dims is None else new_target(dims)
+
+
+def _transpose(views: Views, node: ir.Node) -> list[View] | None:
+    data, perm = node.inputs[0], tuple(node.attributes.get_ints("perm") or ())
+    view = views.as_is(data)
+    if view is not None and perm:
+        return [View(view.source, compose(view.perm, perm))]
+    dims = known_dims(data) if data is not None and data.dtype is ir.DataType.FLOAT else None
+    if data is None or data.shape is None or dims is None or len(dims) != 4 or None in dims[1:]:
+        return None
+    batch, (first, second, third) = data.shape[0], (dim or 0 for dim in dims[1:])
+    if perm == ROWS:
+        return views.enter(node.outputs[0], Source(batch, (first, second, third), lambda _new: data))
+    grid = views.grid(second) if perm == _HEADS_FIRST else None
+    if grid is None:
+        return None
+    heads = Source(batch, (first, second, third), lambda _new: data)
+    turned = Source(batch, (first, third, second), lambda new: heads.value(new, _SIZES_FIRST))
+    return [View(turned.reshaped((first * third, *grid)), ROWS)]
+
+
+def _reshape(views: Views, node: ir.Node) -> list[View] | None:
+    data = node.inputs[0]
+    return [views.of[data]] if data is not None and data in views.of else None
+
+
+def _elementwise(views: Views, node: ir.Node) -> list[View] | None:
+    data, others = node.inputs[0], node.inputs[1:]
+    if (
+        data is None
+        or data not in views.of
+        or any(each is not None and not is_const(each) for each in others)
+    ):
+        return None
+    view = views.of[data]
+    return [View(view.source.made(node.op_type, *others, node=node), view.perm)]
+
+
+def _add(views: Views, node: ir.Node) -> list[View] | None:
+    a, b = (views.of.get(value) if value is not None else None for value in node.inputs)
+    if a is None or b is None or (a.perm, a.source.dims) != (b.perm, b.source.dims):
+        return None
+    dims = dims_of(node.inputs[0])
+    if dims is None or dims != dims_of(node.inputs[1]):
+        return None
+    left, right = a.source, b.source
+    both = Source(
+        left.batch,
+        left.dims,
+        lambda new: new.op("Add", left.value(new), right.value(new), like=node),
+        left.pays or right.pays,
+    )
+    return [View(both, a.perm)]
+
+
+def _gemm(views: Views, node: ir.Node) -> list[View] | None:
+    """Multiply the rows of an image: a convolution with one weight for each pair of channels."""
+    image, w, b = views.image(node.inputs[0]), input_of(node, 1), input_of(node, 2)
+    plain = all(node.attributes.get_float(name, 1.0) == 1.0 for name in ("alpha", "beta"))
+    if image is None or not plain or node.attributes.get_int("transA", 0) or w is None or not is_const(w):
+        return None
+    inputs, outputs = constant_tensor(w).shape.numpy()[:: -1 if node.attributes.get_int("transB", 0) else 1]
+    row = known_dims(node.inputs[0]) if node.inputs[0] is not None else None
+    if row is None or row[-1] != inputs or image.dims[0] != inputs or inputs % _BLOCK or outputs % _BLOCK:
+        return None
+    if len(w.uses()) > 1 or (b is not None and not (is_const(b) and constant_tensor(b).size == outputs)):
+        return None
+
+    def compute(new: Builder) -> ir.Value:
+        matrix = array_of(w) if node.attributes.get_int("transB", 0) else array_of(w).T
+        weights = new.const(matrix[:, :, None, None], w)
+        bias = None if b is None else new.const(array_of(b).reshape(-1), b)
+        attributes = {"kernel_shape": [1, 1]}
+        return new.op("Conv", image.value(new), weights, bias, attributes=attributes)
+
+    return [View(Source(image.batch, (outputs, *image.dims[1:]), compute, pays=True), ROWS)]
+
+
+def _split(views: Views, node: ir.Node) -> list[View] | None:
+    """Split the heads [n, positions, heads, size] along their size."""
+    view = views.as_is(node.inputs[0])
+    if view is None or view.perm != _POSITIONS_FIRST or node.attributes.get_int("axis", 0) % 4 != 3:
+        return None
+    sizes = [(known_dims(output) or [None])[-1] for output in node.outputs]
+    if None in sizes or not views.splits_by_input:
+        return None
+    source, numbers = view.source, [size or 0 for size in sizes]
+    parts: list[ir.Value] = []
+
+    def part(new: Builder, index: int) -> ir.Value:
+        if not parts:
+            first = new.op(
+                "Split",
+                source.value(new),
+                int64s(new, numbers),
+                attributes={"axis": 2},
+                like=node,
+                outputs=len(numbers),
+            )
+            producer = first.producer()
+            assert producer is not None
+            parts.extend(producer.outputs)
+        return parts[index]
+
+    heads, _, positions = source.dims
+    return [
+        View(
+            Source(
+                source.batch,
+                (heads, size, positions),
+                lambda new, index=index: part(new, index),  # type: ignore[misc]
+                source.pays,
+            ),
+            _POSITIONS_FIRST,
+        )
+        for index, size in enumerate(numbers)
+    ]
+
+
+def _slice(views: Views, node: ir.Node) -> list[View] | None:
+    """Take every other row and column, say, of an image."""
+    view, output = views.as_is(node.inputs[0]), node.outputs[0]
+    axes = integers_of(input_of(node, 3))
+    dims = known_dims(output)
+    if view is None or view.perm != ROWS or axes is None or dims is None or None in dims[1:]:
+        return None
+    height, width, channels = (dim or 0 for dim in dims[1:])
+    source, moved = view.source, [ROWS[axis] for axis in axes]
+    if 0 in moved or channels != source.dims[0]:
+        return None
+    starts, ends, steps = (input_of(node, index) for index in (1, 2, 4))
+
+    def compute(new: Builder) -> ir.Value:
+        return new.op("Slice", source.value(new), starts, ends, int64s(new, moved), steps, like=node)
+
+    return views.enter(output, Source(source.batch, (channels, height, width), compute, source.pays))
+
+
+_FINDERS: dict[str, Callable[[Views, ir.Node], list[View] | None]] = {
+    "Add": _add,
+    "Gemm": _gemm,
+    "Reshape": _reshape,
+    "Slice": _slice,
+    "Split": _split,
+    "Transpose": _transpose,
+}
