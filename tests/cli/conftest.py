@@ -16,6 +16,7 @@ from fuseonnx.cli import app
 
 WriteModel = Callable[..., Path]
 RunCli = Callable[..., Result]
+CheckError = Callable[[Result, str], None]
 Snapshot = Callable[[Path], dict[str, str]]
 
 
@@ -73,6 +74,21 @@ def run_cli() -> RunCli:
         return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
     return run
+
+
+@pytest.fixture
+def check_error() -> CheckError:
+    """`check_error(result, text)` asserts that a command failed with one line on stderr that has the text."""
+
+    def check(result: Result, text: str) -> None:
+        assert result.exit_code == 2, result.output
+        assert result.stdout == ""
+        assert result.stderr.startswith("error: ")
+        assert result.stderr.count("\n") == 1, result.stderr
+        assert text in result.stderr
+        assert "unexpected" not in result.stderr
+
+    return check
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from fuseonnx.cli.bench import bench
 
 WriteModel = Callable[..., Path]
 RunBench = Callable[..., Result]
+CheckError = Callable[[Result, str], None]
 
 
 @pytest.fixture
@@ -76,21 +77,21 @@ def test_plot(write_model: WriteModel, run_bench: RunBench, tmp_path: Path) -> N
     ],
 )
 def test_errors_are_one_line(
-    write_model: WriteModel, run_bench: RunBench, tmp_path: Path, options: tuple[str, ...], message: str
+    write_model: WriteModel,
+    run_bench: RunBench,
+    check_error: CheckError,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    message: str,
 ) -> None:
     result = run_bench(write_model(tmp_path / "a.onnx"), *options)
-    assert result.exit_code == 2
-    assert message in result.stderr
-    assert result.stderr.startswith("error: ")
-    assert len(result.stderr.splitlines()) == 1
+    check_error(result, message)
 
 
-def test_what_is_no_model(run_bench: RunBench, tmp_path: Path) -> None:
+def test_what_is_no_model(run_bench: RunBench, check_error: CheckError, tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_text("no model")
     result = run_bench(tmp_path / "a.onnx")
-    assert result.exit_code == 2
-    assert "a.onnx" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    check_error(result, "a.onnx")
 
 
 def test_a_plot_that_cannot_be_written_costs_no_results(

@@ -18,6 +18,7 @@ from fuseonnx.profile_tables import diff_sections, profile_sections
 from fuseonnx.runtime.profile import GroupTime, NodeTime, OpChange, Profile, ProfileDiff
 
 WriteModel = Callable[..., Path]
+CheckError = Callable[[Result, str], None]
 
 LONG = "efficientnet/block2a/expand_activation/mul_1/QuickGeluFusion"
 NODES = (
@@ -134,6 +135,7 @@ def test_errors_are_one_line(
     reason: str,
     tmp_path: Path,
     write_model: WriteModel,
+    check_error: CheckError,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -142,10 +144,7 @@ def test_errors_are_one_line(
     other.graph.input[0].name = other.graph.node[0].input[0] = "z"
     onnx.save(other, tmp_path / "other.onnx")
     result = run(*arguments)
-    assert result.exit_code == 2
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
-    assert reason in result.stderr
+    check_error(result, reason)
     assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "other.onnx"}
 
 
