@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import onnx_ir as ir
 
+from fuseonnx.analysis.shapes import static_shape
 from fuseonnx.analysis.symbolic import dims_of, integers_of
 from fuseonnx.core.builder import Builder
-from fuseonnx.core.constants import array_of, constant_tensor, is_const
+from fuseonnx.core.constants import array_of, is_const
 from fuseonnx.passes._chains import int64s
 from fuseonnx.passes._change import input_of
 from fuseonnx.passes._dims import known_dims
@@ -25,26 +27,11 @@ ROWS: Perm = (0, 2, 3, 1)
 _HEADS_FIRST: Perm = (0, 2, 1, 3)
 _SIZES_FIRST: Perm = (0, 1, 3, 2)
 _POSITIONS_FIRST: Perm = (0, 3, 1, 2)
+_SPLIT_TAKES_SIZES = 13
 _BLOCK = 4
 """onnxruntime's blocked convolutions take channels by four."""
-_ELEMENTWISE = frozenset(
-    {
-        *(
-            "Abs",
-            "Celu",
-            "Clip",
-            "Elu",
-            "Erf",
-            "Gelu",
-            "HardSigmoid",
-            "HardSwish",
-            "LeakyRelu",
-            "Mish",
-            "Neg",
-        ),
-        *("Clip", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Swish", "Tanh"),
-    }
-)
+_ACTIVATIONS = frozenset({"Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
+"""Those that onnxruntime computes as a part of a convolution, or on its blocks of channels."""
 
 
 @dataclass(eq=False)
@@ -77,22 +64,12 @@ class Source:
             self._turned[perm] = made
         return self._turned[perm]
 
-    def made(self, op_type: str, *others: ir.Value | None, node: ir.Node | None = None) -> Source:
-        """Return what an operator that keeps the shape makes of it."""
-        attributes = node.attributes if node is not None else {}
-        return Source(
-            self.batch,
-            self.dims,
-            lambda new: new.op(op_type, self.value(new), *others, attributes=attributes, like=node),
-            self.pays,
-        )
-
     def reshaped(self, dims: tuple[int, int, int]) -> Source:
         """Return the same elements with other dims after the batch."""
         return Source(
             self.batch,
             dims,
-            lambda new: new.op("Reshape", self.value(new), int64s(new, [-1, *dims])),
+            lambda new: new.op("Reshape", self.value(new), int64s(new, [0, *dims])),
             self.pays,
         )
 
@@ -121,12 +98,12 @@ class Views:
 
     def __init__(self, opset: int) -> None:
         self.of: dict[ir.Value, View] = {}
-        self._opset = opset
+        self.opset = opset
         self._grids: dict[int, tuple[int, int]] = {}
 
     def read(self, node: ir.Node) -> bool:
         """Note what the outputs of a node are views of; return whether they all are."""
-        find = _FINDERS.get(node.op_type) or (_elementwise if node.op_type in _ELEMENTWISE else None)
+        find = _FINDERS.get(node.op_type) or (_activation if node.op_type in _ACTIVATIONS else None)
         if find is None or node.domain or node.device_configurations or not node.inputs:
             return False
         views = find(self, node)
@@ -159,19 +136,10 @@ class Views:
         if dims[1:] == [full[axis] for axis in view.perm[1:]] and view.perm[0] == 0:
             return view
         channels, height, width = view.source.dims
-        positions, heads, size = dims[1:]
-        if view.perm != ROWS or positions != height * width or None in (heads, size):
-            return None
-        assert heads is not None
-        assert size is not None
-        if heads * size != channels:
+        positions, heads, size = (dim or 0 for dim in dims[1:])
+        if view.perm != ROWS or (positions, heads * size) != (height * width, channels):
             return None
         return View(view.source.reshaped((heads, size, positions)), _POSITIONS_FIRST)
-
-    @property
-    def splits_by_input(self) -> bool:
-        """Whether Split has its sizes as an input."""
-        return self._opset >= 13
 
 
 def _target(value: ir.Value) -> object:
@@ -193,8 +161,8 @@ def _transpose(views: Views, node: ir.Node) -> list[View] | None:
     grid = views.grid(second) if perm == _HEADS_FIRST else None
     if grid is None:
         return None
-    heads = Source(batch, (first, second, third), lambda _new: data)
-    turned = Source(batch, (first, third, second), lambda new: heads.value(new, _SIZES_FIRST))
+    swap = {"perm": _SIZES_FIRST}
+    turned = Source(batch, (first, third, second), lambda new: new.op("Transpose", data, attributes=swap))
     return [View(turned.reshaped((first * third, *grid)), ROWS)]
 
 
@@ -203,16 +171,17 @@ def _reshape(views: Views, node: ir.Node) -> list[View] | None:
     return [views.of[data]] if data is not None and data in views.of else None
 
 
-def _elementwise(views: Views, node: ir.Node) -> list[View] | None:
-    data, others = node.inputs[0], node.inputs[1:]
-    if (
-        data is None
-        or data not in views.of
-        or any(each is not None and not is_const(each) for each in others)
-    ):
+def _activation(views: Views, node: ir.Node) -> list[View] | None:
+    data, bounds = node.inputs[0], node.inputs[1:]
+    view = views.of.get(data) if data is not None else None
+    if view is None or any(bound is not None and not is_const(bound) for bound in bounds):
         return None
-    view = views.of[data]
-    return [View(view.source.made(node.op_type, *others, node=node), view.perm)]
+    source = view.source
+
+    def compute(new: Builder) -> ir.Value:
+        return new.op(node.op_type, source.value(new), *bounds, attributes=node.attributes, like=node)
+
+    return [View(Source(source.batch, source.dims, compute, source.pays), view.perm)]
 
 
 def _add(views: Views, node: ir.Node) -> list[View] | None:
@@ -232,21 +201,28 @@ def _add(views: Views, node: ir.Node) -> list[View] | None:
     return [View(both, a.perm)]
 
 
+def _is_plain(node: ir.Node) -> bool:
+    """Whether a Gemm multiplies rows as they are, and scales nothing."""
+    scales = {node.attributes.get_float(name, 1.0) for name in ("alpha", "beta")}
+    return scales == {1.0} and not node.attributes.get_int("transA", 0)
+
+
 def _gemm(views: Views, node: ir.Node) -> list[View] | None:
     """Multiply the rows of an image: a convolution with one weight for each pair of channels."""
     image, w, b = views.image(node.inputs[0]), input_of(node, 1), input_of(node, 2)
-    plain = all(node.attributes.get_float(name, 1.0) == 1.0 for name in ("alpha", "beta"))
-    if image is None or not plain or node.attributes.get_int("transA", 0) or w is None or not is_const(w):
-        return None
-    inputs, outputs = constant_tensor(w).shape.numpy()[:: -1 if node.attributes.get_int("transB", 0) else 1]
     row = known_dims(node.inputs[0]) if node.inputs[0] is not None else None
-    if row is None or row[-1] != inputs or image.dims[0] != inputs or inputs % _BLOCK or outputs % _BLOCK:
+    if image is None or row is None or row[-1] != image.dims[0] or not _is_plain(node):
         return None
-    if len(w.uses()) > 1 or (b is not None and not (is_const(b) and constant_tensor(b).size == outputs)):
+    turned = bool(node.attributes.get_int("transB", 0))
+    dims = static_shape(w) if w is not None and is_const(w) and len(w.uses()) == 1 else None
+    if w is None or dims is None or any(dim % _BLOCK for dim in dims):
+        return None
+    outputs = dims[0 if turned else 1]
+    if b is not None and not (is_const(b) and static_shape(b) in ((outputs,), (1, outputs))):
         return None
 
     def compute(new: Builder) -> ir.Value:
-        matrix = array_of(w) if node.attributes.get_int("transB", 0) else array_of(w).T
+        matrix = array_of(w) if turned else array_of(w).T
         weights = new.const(matrix[:, :, None, None], w)
         bias = None if b is None else new.const(array_of(b).reshape(-1), b)
         attributes = {"kernel_shape": [1, 1]}
@@ -261,35 +237,22 @@ def _split(views: Views, node: ir.Node) -> list[View] | None:
     if view is None or view.perm != _POSITIONS_FIRST or node.attributes.get_int("axis", 0) % 4 != 3:
         return None
     sizes = [(known_dims(output) or [None])[-1] for output in node.outputs]
-    if None in sizes or not views.splits_by_input:
+    if None in sizes or views.opset < _SPLIT_TAKES_SIZES:
         return None
     source, numbers = view.source, [size or 0 for size in sizes]
     parts: list[ir.Value] = []
 
-    def part(new: Builder, index: int) -> ir.Value:
+    def part(index: int, new: Builder) -> ir.Value:
         if not parts:
-            first = new.op(
-                "Split",
-                source.value(new),
-                int64s(new, numbers),
-                attributes={"axis": 2},
-                like=node,
-                outputs=len(numbers),
-            )
-            producer = first.producer()
-            assert producer is not None
-            parts.extend(producer.outputs)
+            operands, along = (source.value(new), int64s(new, numbers)), {"axis": 2}
+            new.op("Split", *operands, attributes=along, like=node, outputs=len(numbers))
+            parts.extend(new.nodes[-1].outputs)
         return parts[index]
 
     heads, _, positions = source.dims
     return [
         View(
-            Source(
-                source.batch,
-                (heads, size, positions),
-                lambda new, index=index: part(new, index),  # type: ignore[misc]
-                source.pays,
-            ),
+            Source(source.batch, (heads, size, positions), partial(part, index), source.pays),
             _POSITIONS_FIRST,
         )
         for index, size in enumerate(numbers)

@@ -102,3 +102,31 @@ def test_branches_see_what_was_computed_before_but_not_each_other() -> None:
     assert after.fired[RULE] == 6  # Shape and both Gathers of each branch
     for b, n in ((2, 5), (5, 2)):
         assert_same_answers(model, after.model, random_feeds(model, b=b, n=n))
+
+
+def test_merges_what_turns_out_to_be_the_same() -> None:
+    """Until both branches are seen to give n, nothing is known of the sum of what the If gives."""
+
+    def info(name: str, *dims: int, dtype: int = TensorProto.INT64) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, dtype, dims)
+
+    def branch(name: str, op_type: str) -> onnx.GraphProto:
+        nodes = [node("Identity", "n", f"{name}_same"), node(op_type, "n", f"{name}_other")]
+        return helper.make_graph(nodes, name, [], [info(f"{name}_same", 1), info(f"{name}_other", 1)])
+
+    branches = {"then_branch": branch("then", "Neg"), "else_branch": branch("else", "Abs")}
+    nodes = [
+        node("If", "flag", "same other", **branches),
+        node("ReduceSum", "same zero", "a", keepdims=0),
+        node("ReduceMax", "n", "b", axes=[0], keepdims=0),
+        node("Sub", "other b", "c"),
+    ]
+    inputs = [info("n", 1), info("flag", dtype=TensorProto.BOOL)]
+    zero = onnx.numpy_helper.from_array(CONSTANTS["zero"], "zero")
+    graph = helper.make_graph(nodes, "test", inputs, [info("a"), info("c", 1)], [zero])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    after = rewrite(model)
+    assert after.fired[RULE] == 1
+    for flag in (True, False):
+        assert_same_answers(model, after.model, {"n": np.array([-3]), "flag": np.array(flag)})
+    assert rewrite(after.model).fired == {}

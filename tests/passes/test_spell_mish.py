@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
+from fuseonnx.passes import fuse_mish
 from fuseonnx.passes.spell_mish import RULE
 from tests.helpers import f32, make_model, node, run_reference
 from tests.passes.forms import assert_changes, assert_stays, rewrite_form
@@ -85,7 +86,5 @@ def test_leaves_inner_values_that_others_use() -> None:
 
 
 def test_takes_the_operator_that_fuse_mish_has_made() -> None:
-    from fuseonnx.passes.fuse_mish import RULE as FUSE
-
-    after = rewrite_form(model(SPELLED), FUSE, RULE)
+    after = rewrite_form(model(SPELLED), fuse_mish.RULE, RULE)
     assert after.ops == LEAVES

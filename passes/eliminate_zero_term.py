@@ -1,0 +1,85 @@
+"""Drop a term that is zero everywhere, though it is no constant, or one too large to write down.
+
+x + Transpose(GatherND(table of zeros, indices))   ⇒   x
+x + Expand(0.0, [1, 1, s, s])                      ⇒   x
+
+So add attentions whose biases are zero, and masks that hide nothing. Where x is −0.0, x + 0.0 gives +0.0 and
+x stays −0.0; the two are equal, and only a division by them tells them apart.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from fuseonnx.analysis.symbolic import dims_of
+from fuseonnx.core.builder import Builder
+from fuseonnx.core.constants import constant_tensor, data_of, is_const
+from fuseonnx.core.pattern import op, var
+from fuseonnx.core.rule import Match, Rule
+
+_NUMPY_BROADCAST = 7
+_DEPTH = 8
+_MAX_ELEMENTS = 1 << 16
+"""Larger constants are weights, and not read from disk."""
+_MOVES = frozenset(
+    {
+        *(
+            "Expand",
+            "Flatten",
+            "Gather",
+            "GatherElements",
+            "GatherND",
+            "Identity",
+            "Reshape",
+            "Slice",
+            "Squeeze",
+        ),
+        *("Tile", "Transpose", "Unsqueeze"),
+    }
+)
+"""Operators whose result has no elements but those of their first input."""
+
+
+def guard(m: Match) -> str | None:
+    """Keep out unless one term is zero, and the other has the shape of the sum."""
+    return "" if m.opset < _NUMPY_BROADCAST or _rest(m) is None else None
+
+
+def replace(m: Match, _new: Builder) -> ir.Value:
+    """Let the users read the other term."""
+    rest = _rest(m)
+    assert rest is not None
+    return rest
+
+
+def _rest(m: Match) -> ir.Value | None:
+    for x, term in ((m["a"], m["b"]), (m["b"], m["a"])):
+        if not is_const(term) and _holds_zeros(term) and _keeps_shape(x, term):
+            return x
+    return None
+
+
+def _holds_zeros(value: ir.Value | None, depth: int = _DEPTH) -> bool:
+    if value is None or depth == 0:
+        return False
+    if is_const(value):
+        tensor = constant_tensor(value)
+        return 0 < tensor.size <= _MAX_ELEMENTS and not data_of(tensor).any()
+    node = value.producer()
+    if node is None or node.domain:
+        return False
+    if node.op_type == "ConstantOfShape":
+        filler = node.attributes.get("value")
+        return filler is None or not (filler.is_ref() or filler.as_tensor().numpy().any())
+    return node.op_type in _MOVES and _holds_zeros(node.inputs[0], depth - 1)
+
+
+def _keeps_shape(x: ir.Value, term: ir.Value) -> bool:
+    """Whether a sum of the two surely has the shape of x."""
+    dims, others = dims_of(x), dims_of(term)
+    if dims is None or others is None or len(others) > len(dims):
+        return False
+    return all(other in (1, dim) for dim, other in zip(dims[::-1], others[::-1], strict=False))
+
+
+RULE = Rule("eliminate_zero_term", op("Add", var("a"), var("b")), replace, guard)
