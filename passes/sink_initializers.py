@@ -8,8 +8,8 @@ readers are. One that two branches read stays before the If: weights are stored 
 were not seen to gain.
 
 Keeps out of overridable initializers (those that are graph inputs too), of graph outputs, and of bodies that
-may hold none: those of custom operators, and any before IR version 4. A model whose weights lie in a file beside
-it stays as it is: for the weights of a body, onnxruntime refuses such a file if it is a link, or only in memory.
+may hold none: those of custom operators, and any before IR version 4. A model whose weights are to lie in a
+file beside it stays as it is: onnxruntime refuses that file for a body if it is a link or in memory.
 
 Measured on onnxruntime 1.31.1 (CPU, 1 thread): Silero VAD, whose two branches read 16 each, takes 0.94 of the
 time, a Scan that spells out an LSTM 0.83, an If of 4 Gemms 0.96, a Loop of 4 Gemms 0.98, of one Gemm 1.03.

@@ -174,6 +174,20 @@ def test_keeps_weights_in_reach_that_are_to_lie_beside_the_model() -> None:
         assert [application.at for application in journal.applied] == ([] if beside else ["w"])
 
 
+@pytest.mark.parametrize("source_has", [False, True])
+def test_the_weights_of_a_result_with_external_data_stay(tmp_path: Path, source_has: bool) -> None:
+    model = model_of([choice("y", *PLAIN)], "y", {"w": A})
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path, save_as_external_data=source_has, size_threshold=0, location="model.data")
+    result = fuseonnx.optimize(
+        path, tmp_path / "out.onnx", only=[RULE], verify=False, external_data=not source_has
+    )
+    assert result.report.rules == ()
+    written = onnx.load(tmp_path / "out.onnx")
+    assert held(written.graph)["main"] == {"w"}
+    assert_same_on_both_sides(onnx.load(path), written)
+
+
 def test_large_weights_are_written_and_read_again(tmp_path: Path) -> None:
     def scaled(weight: str, output: str) -> onnx.GraphProto:
         nodes = [
