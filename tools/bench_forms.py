@@ -28,6 +28,9 @@ from tools.form_images import (
     gate_spread,
     gated_sum,
     inverted_bottleneck,
+    layers_of_pixels,
+    mish,
+    normalized_groups,
     pooled_input,
     squeezed_by_gemm,
     squeezed_by_pool,
@@ -143,6 +146,24 @@ IMAGES = (
         CHANNELS,
         GATED,
         squeezed_by_pool,
+    ),
+    Images(
+        "InstanceNormalization of groups, against GroupNormalization (spell_group_normalization)",
+        ("channels", "groups", "rows and columns"),
+        ((320, 32, 64), (64, 8, 32), (128, 32, 128)),
+        normalized_groups,
+    ),
+    Images(
+        "Mish as a quotient, against Softplus and Tanh (spell_mish)",
+        CHANNELS,
+        ((64, 104), (512, 13)),
+        mish,
+    ),
+    Images(
+        "Layers of pixels by Conv, against Gemm (compute_on_images)",
+        CHANNELS,
+        ((128, 14), (256, 7), (384, 4)),
+        layers_of_pixels,
     ),
 )
 IMAGES_LOST = (

@@ -57,6 +57,58 @@ def gated_sum(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSe
     return net.session(net.op("Add", "x", net.op("Mul", "x", gate)[0])[0])
 
 
+def normalized_groups(channels: int, groups: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
+    """InstanceNormalization of the groups and BatchNormalization, or GroupNormalization; SiLU after it."""
+    net = Net(1, channels, size, size, opset=21)
+    scale, bias = net.random(channels) + 1, net.random(channels)
+    if new:
+        ones, zeros = np.ones(groups, np.float32), np.zeros(groups, np.float32)
+        (value,) = net.op("Reshape", "x", np.array([0, groups, -1, 0]))
+        (value,) = net.op("InstanceNormalization", value, ones, zeros)
+        (value,) = net.op("Reshape", value, np.array([0, channels, -1, size]))
+        mean, variance = np.zeros(channels, np.float32), np.ones(channels, np.float32)
+        (value,) = net.op("BatchNormalization", value, scale, bias, mean, variance, epsilon=0.0)
+    else:
+        (value,) = net.op("GroupNormalization", "x", scale, bias, num_groups=groups)
+    return net.session(net.op("Mul", value, net.op("Sigmoid", value)[0])[0])
+
+
+def mish(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
+    """Mish as a quotient, or by Softplus and Tanh."""
+    net = Net(1, channels, size, size)
+    if not new:
+        return net.session(net.op("Mul", "x", net.op("Tanh", net.op("Softplus", "x")[0])[0])[0])
+    (value,) = net.op("Clip", "x", "", f32(20))
+    (value,) = net.op("Exp", value)
+    (value,) = net.op("Mul", value, net.op("Add", value, f32(2))[0])
+    (value,) = net.op("Div", value, net.op("Add", value, f32(2))[0])
+    return net.session(net.op("Mul", "x", value)[0])
+
+
+def layers_of_pixels(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
+    """After a Conv, two layers, HardSwish between, and a residual Add: by Conv 1×1, or by Gemm on pixels."""
+    net = Net(1, channels, size, size)
+    (value,) = net.op("Conv", "x", net.random(channels, channels, 1, 1))
+    weights = [net.random(2 * channels, channels), net.random(channels, 2 * channels)]
+    biases = [net.random(2 * channels), net.random(channels)]
+    if not new:
+        (value,) = net.op("Transpose", value, perm=[0, 2, 3, 1])
+        (value,) = net.op("Reshape", value, np.array([-1, channels]))
+    rows = value
+    for weight, bias, last in zip(weights, biases, (False, True), strict=True):
+        if new:
+            (value,) = net.op("Conv", value, weight[:, :, None, None], bias)
+        else:
+            (value,) = net.op("Gemm", value, weight, bias, transB=1)
+        if not last:
+            (value,) = net.op("Mul", value, net.op("HardSigmoid", value, alpha=1 / 6, beta=0.5)[0])
+    (value,) = net.op("Add", value, rows)
+    if new:
+        (value,) = net.op("Transpose", value, perm=[0, 2, 3, 1])
+        (value,) = net.op("Reshape", value, np.array([-1, channels]))
+    return net.session(value)
+
+
 def squeezed_by_gemm(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
     """Squeeze-and-excitation with Gemms or with Convs."""
     net, value = _before_gate(channels, size)

@@ -10,8 +10,6 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-
 
 def f32(number: float) -> np.ndarray:
     """Return a float32 number as a tensor."""
@@ -21,7 +19,8 @@ def f32(number: float) -> np.ndarray:
 class Net:
     """Collects the nodes and weights of a model `x` to `y`, float32; `dims` are those of `x`."""
 
-    def __init__(self, *dims: int | str) -> None:
+    def __init__(self, *dims: int | str, opset: int = 17) -> None:
+        self._opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
         self._x = helper.make_tensor_value_info("x", TensorProto.FLOAT, dims)
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, np.ndarray] = {}
@@ -50,7 +49,7 @@ class Net:
         y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
         weights = [numpy_helper.from_array(array, name) for name, array in self.weights.items()]
         graph = helper.make_graph(self.nodes, "form", [self._x], [y], weights)
-        model = helper.make_model(graph, opset_imports=OPSETS, ir_version=10)
+        model = helper.make_model(graph, opset_imports=self._opsets, ir_version=10)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
