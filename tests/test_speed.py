@@ -350,6 +350,8 @@ def _run(label: str, elements: int) -> Run:
         ([("normal n=2", 2), ("normal n=1", 1)], [0]),
         ([("a.npz", 1), ("b.npz", 7), ("c.npz", 2), ("normal n=9", 9)], [0, 1]),
         ([("a.npz", 2), ("normal n=9", 9)], [0]),
+        ([("normal n=1", 1), ("normal n=2", 2), ("highest n=1", 1)], [2, 0, 1]),
+        ([("a.npz", 2), ("normal n=9", 9), ("highest n=9", 9)], [0]),
     ],
 )
 def test_the_samples_of_the_user_come_first(runs: list[tuple[str, int]], chosen: list[int]) -> None:

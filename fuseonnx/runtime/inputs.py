@@ -14,7 +14,9 @@ from fuseonnx.runtime.session import Feeds
 from fuseonnx.runtime.sizes import InputSpec, Sizes, candidate_sizes, find_sizes, input_specs
 from fuseonnx.runtime.uses import Uses
 
-_MAGNITUDES = {"normal": 1.0, "large": 30.0, "small": 1e-3, "zeros": 0.0, "again": 1.0}
+HIGHEST = "highest"
+"""Name of a run whose integers and bools are all at the top: masks hide nothing."""
+_MAGNITUDES = {"normal": 1.0, "large": 30.0, "small": 1e-3, "zeros": 0.0, "again": 1.0, HIGHEST: 1.0}
 """Name of a run to the standard deviation of its float inputs."""
 
 _WORDS = ("the", "cat", "sat", "on", "a", "mat", "", "Zürich", "42")
@@ -35,7 +37,8 @@ def make_inputs(
 
     Float inputs are signed normals of standard deviation 1, 30, 1e-3, then zeros, in the input's own dtype;
     integers lie in the range found from their use; every dynamic dimension gets two sizes; a scalar integer
-    or bool that chooses a path takes each of its cases. `shapes` fixes the shape of inputs by name.
+    or bool that chooses a path takes each of its cases. Last, once, all other integers and bools are at the
+    top of their range, where masks hide nothing. `shapes` fixes the shape of inputs by name.
     `accepts` says whether the model runs on some feeds: sizes and cases for which it does not are dropped.
     The first runs cover every case and size once. Equal arguments give equal inputs.
     Raises OptionError when `shapes` contradicts the model, BackendError for input types that cannot be made.
@@ -51,9 +54,13 @@ def make_inputs(
 
         settings.extend((case, sizes) for sizes in find_sizes(candidates, runs))
     has_floats = any(spec.dtype.kind in "fV" for spec in maker.specs)
-    for kind in _MAGNITUDES if has_floats else ("normal", "again"):
+    *kinds, highest = _MAGNITUDES if has_floats else ("normal", "again", HIGHEST)
+    for kind in kinds:
         for case, sizes in settings[:1] if kind == "zeros" else settings:
             yield _label(kind, case, sizes), maker.feeds(kind, case, sizes)
+    for case, sizes in settings[:1]:
+        if maker.draws_discrete(case) and accepts(feeds := maker.feeds(highest, case, sizes)):
+            yield _label(highest, case, sizes), feeds
 
 
 class _Maker:
@@ -81,6 +88,10 @@ class _Maker:
         combinations = islice(product(*choices.values()), _CASES)
         return [dict(zip(choices, values, strict=True)) for values in combinations]
 
+    def draws_discrete(self, case: Case) -> bool:
+        """Whether some integers or bools are drawn, and not given by the case."""
+        return any(spec.dtype.kind in "iub" and spec.name not in case for spec in self.specs)
+
     def feeds(self, kind: str, case: Case, sizes: Sizes) -> Feeds:
         """Return one value for each input."""
         draw = list(_MAGNITUDES).index(kind)
@@ -98,9 +109,10 @@ class _Maker:
 
     def _values(self, spec: InputSpec, rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> Any:
         if spec.dtype.kind in "iu":
-            return self._ranges[spec.name].draw(rng, shape, spec.dtype)
+            found = self._ranges[spec.name]
+            return found.highest(shape, spec.dtype) if kind == HIGHEST else found.draw(rng, shape, spec.dtype)
         if spec.dtype.kind == "b":
-            return rng.integers(0, 2, shape).astype(bool)
+            return np.ones(shape, bool) if kind == HIGHEST else rng.integers(0, 2, shape).astype(bool)
         if spec.dtype.kind in "fV":
             return (rng.standard_normal(shape) * _MAGNITUDES[kind]).astype(spec.dtype)
         return rng.choice(np.array(self._words[spec.name], dtype=object), shape)

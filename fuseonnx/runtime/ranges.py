@@ -69,6 +69,12 @@ class IntRange:
             drawn = np.where(rng.random(shape) < 0.25, rng.choice(cases, shape), drawn)
         return drawn.astype(dtype)
 
+    def highest(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return the highest value everywhere: a mask that hides nothing, the last row of a table."""
+        if self.layout != "any":
+            return self.draw(np.random.default_rng(0), shape, dtype)
+        return np.full(shape, self.high, dtype)
+
 
 def integer_range(uses: Uses, name: str, dtype: np.dtype[Any]) -> IntRange:
     """Return the values that the integer graph input `name` may take.

@@ -313,6 +313,30 @@ def test_bool_scalars_take_both_values_and_bool_tensors_are_mixed() -> None:
     assert 0.2 < found[0]["mask"].mean() < 0.8
 
 
+def test_the_last_run_has_open_masks_and_the_last_row() -> None:
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["y"]),
+        helper.make_node("Cast", ["mask"], ["z"], to=FLOAT),
+        helper.make_node("Not", ["open"], ["w"]),
+    ]
+    inputs = [value("ids", ["n"], INT64), value("mask", ["n"], INT64), value("open", [4], TensorProto.BOOL)]
+    proto = model(nodes, inputs, {"table": np.zeros((1000, 1), np.float32)}, ["y", "z", "w"])
+    *others, (label, feeds) = make_inputs(proto)
+    assert label.startswith("highest")
+    assert {name: set(array.tolist()) for name, array in feeds.items()} == {
+        "ids": {999},
+        "mask": {1},
+        "open": {True},
+    }
+    assert not any(label.startswith("highest") for label, _ in others)
+
+
+def test_no_run_has_what_the_model_refuses() -> None:
+    proto = model([helper.make_node("Cast", ["x"], ["y"], to=FLOAT)], [value("x", [8], INT64)])
+    labels = [label for label, _ in make_inputs(proto, accepts=lambda feeds: not feeds["x"].all())]
+    assert labels == ["normal", "again"]
+
+
 def test_strings_include_the_words_that_the_model_knows() -> None:
     node = helper.make_node(
         "LabelEncoder", ["x"], ["y"], domain="ai.onnx.ml", keys_strings=["wolf", "lynx"], values_int64s=[1, 2]
