@@ -76,7 +76,7 @@ def _shape(new: Builder, channels: int | None, rank: int) -> ir.Value:
 
 
 def _is_uniform(rows: Array) -> bool:
-    return bool((rows == rows[:, :1]).all())
+    return np.array_equal(rows, np.broadcast_to(rows[:, :1], rows.shape), equal_nan=True)
 
 
 RULE = Rule(
