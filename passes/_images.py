@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import onnx_ir as ir
 
 from fuseonnx.analysis.shapes import static_shape
@@ -262,18 +263,19 @@ def _split(views: Views, node: ir.Node) -> list[View] | None:
 def _slice(views: Views, node: ir.Node) -> list[View] | None:
     """Take every other row and column, say, of an image."""
     view, output = views.as_is(node.inputs[0]), node.outputs[0]
-    axes = integers_of(input_of(node, 3))
-    dims = known_dims(output)
-    if view is None or view.perm != ROWS or axes is None or dims is None or None in dims[1:]:
+    starts, ends, axes, steps = (input_of(node, index) for index in (1, 2, 3, 4))
+    dims, sliced = known_dims(output), integers_of(axes)
+    if view is None or view.perm != ROWS or dims is None or None in dims[1:]:
+        return None
+    if axes is None or axes.dtype is None or sliced is None:
         return None
     height, width, channels = (dim or 0 for dim in dims[1:])
-    source, moved = view.source, [ROWS[axis] for axis in axes]
+    source, moved = view.source, np.array([ROWS[axis] for axis in sliced], axes.dtype.numpy())
     if 0 in moved or channels != source.dims[0]:
         return None
-    starts, ends, steps = (input_of(node, index) for index in (1, 2, 4))
 
     def compute(new: Builder) -> ir.Value:
-        return new.op("Slice", source.value(new), starts, ends, int64s(new, moved), steps, like=node)
+        return new.op("Slice", source.value(new), starts, ends, new.const(moved), steps, like=node)
 
     return views.enter(output, Source(source.batch, (channels, height, width), compute, source.pays))
 

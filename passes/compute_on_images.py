@@ -75,6 +75,8 @@ class _Change:
 
     def _leave(self, value: ir.Value, builder: Builder) -> None:
         result = self._views.of[value].back(value, builder)
+        if value.is_graph_output() and result.is_graph_output():
+            result = builder.op("Identity", result)
         for user, index in list(value.uses()):
             if user not in self._nodes:
                 user.replace_input_with(index, result)

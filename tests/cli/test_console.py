@@ -76,6 +76,7 @@ def test_a_pipe_shows_everything_on_one_line(monkeypatch: pytest.MonkeyPatch) ->
     assert all(cell in row for cell in TABLE.rows[0])
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_interrupt_that_an_extension_module_turned_into_another_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -89,6 +90,7 @@ def test_interrupt_that_an_extension_module_turned_into_another_error(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_no_stage_begins_after_an_interrupt_that_was_swallowed() -> None:
     with pytest.raises(typer.Exit) as ended, one_line_errors("model.onnx", debug=False):
         with progress("optimize") as show:
@@ -100,10 +102,8 @@ def test_no_stage_begins_after_an_interrupt_that_was_swallowed() -> None:
     assert ended.value.exit_code == 130
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_ignored_interrupts_stay_ignored() -> None:
-    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with one_line_errors("model.onnx", debug=False):
-            signal.raise_signal(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, usual)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with one_line_errors("model.onnx", debug=False):
+        signal.raise_signal(signal.SIGINT)

@@ -82,6 +82,7 @@ def test_kill_in_place_leaves_the_model_whole(big_model: Path, snapshot: Any) ->
     assert snapshot(big_model.parent)["model.onnx"] == before["model.onnx"]
 
 
+@pytest.mark.usefixtures("interrupts")
 @pytest.mark.parametrize("batch", [False, True], ids=["one model", "batch"])
 def test_interrupt_is_one_line_and_leaves_nothing(batch: bool, big_model: Path, snapshot: Any) -> None:
     before = snapshot(big_model.parent)

@@ -213,6 +213,30 @@ def test_changes_attention_of_fewer_queries(batch: int) -> None:
     assert (after.ops["Conv"], after.ops["Slice"], after.ops.get("Gemm", 0)) == (5, 1, 0)
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_slices_images_with_the_index_type_of_the_rows(dtype: type) -> None:
+    nodes = [
+        *BLOCK,
+        node("Reshape", "y grid", "image"),
+        node("Slice", "image zeros ends axes steps", "few"),
+        node("Reshape", "few rows", "r2"),
+        node("Gemm", "r2 w3", "g2"),
+        node("Relu", "g2", "z"),
+    ]
+    numbers = {"zeros": [0, 0], "ends": [9, 9], "axes": [1, -2], "steps": [2, 2]}
+    indices = {name: np.array(values, dtype) for name, values in numbers.items()}
+    weights = {"grid": np.array([-1, 4, 6, 8]), "w3": WEIGHTS["w"] / 2, **indices}
+    after = assert_changes(model_of(nodes, outputs=["z"], weights=weights), RULE)
+    assert (after.ops["Conv"], after.ops["Slice"]) == (3, 1)
+
+
+def test_results_that_are_one_image_stay_two() -> None:
+    nodes = [*BLOCK, node("Relu", "y", "z"), node("Reshape", "z grid", "p"), node("Reshape", "z same", "q")]
+    weights = {"grid": np.array([2, 4, 6, 8]), "same": np.array([-1, 4, 6, 8])}
+    after = assert_changes(model_of(nodes, (2, 8, 4, 6), outputs=["p", "q"], weights=weights), RULE)
+    assert [each.name for each in after.model.graph.output] == ["p", "q"]
+
+
 def test_changes_both_branches_of_an_if() -> None:
     model = in_branches(model_of())
     after = rewrite_form(model, RULE)

@@ -136,6 +136,12 @@ def test_does_so_before_opset_21() -> None:
     assert_same_answers(model, after.model, {"x": x})
 
 
+@pytest.mark.parametrize(("opset", "size"), [(18, 3), (21, 6)])
+def test_parameters_that_are_nan_are_those_of_groups_too(opset: int, size: int) -> None:
+    weights = {"s": f32(np.full(size, np.nan)), "t": f32([0.5] * size)}
+    assert_spells(normalization(weights=weights, opset=opset), {"Reshape": 2, "InstanceNormalization": 1})
+
+
 @pytest.mark.parametrize("varies", ["s", "t"])
 def test_maps_channels_of_which_one_parameter_varies(varies: str) -> None:
     weights = {"s": f32([2] * 6), "t": f32([0.5] * 6), varies: f32(range(6))}

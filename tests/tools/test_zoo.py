@@ -172,12 +172,12 @@ def test_a_model_that_raises_is_a_row(cache: Path, monkeypatch: pytest.MonkeyPat
 def test_one_model_from_end_to_end(
     cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    zoo.run_one("torch", "conv1d", images=2, rounds=1, threads=1)
+    zoo.run_one("torch", "lstm", images=2, rounds=1, threads=1)
     saved = cache / "zoo.md"
     monkeypatch.setattr("sys.argv", ["zoo", "torch", "--table", "--save", str(saved)])
     zoo.main()
-    assert "| conv1d | signal 4×64 |" in capsys.readouterr().out
-    assert "| conv1d | signal 4×64 |" in saved.read_text()
+    assert "| lstm | sequence 9×12 |" in capsys.readouterr().out
+    assert "| lstm | sequence 9×12 |" in saved.read_text()
     (row,) = json.loads(saved.with_suffix(".json").read_text())
     assert row["failure"] == "" and row["parity"] == row["verification"] == "passed"
     assert row["nodes"][1] < row["nodes"][0]
