@@ -23,18 +23,18 @@ _MAX_ELEMENTS = 1 << 16
 """Larger constants are weights, and not read from disk."""
 _MOVES = frozenset(
     {
-        *(
-            "Expand",
-            "Flatten",
-            "Gather",
-            "GatherElements",
-            "GatherND",
-            "Identity",
-            "Reshape",
-            "Slice",
-            "Squeeze",
-        ),
-        *("Tile", "Transpose", "Unsqueeze"),
+        "Expand",
+        "Flatten",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
     }
 )
 """Operators whose result has no elements but those of their first input."""
