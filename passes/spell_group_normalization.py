@@ -17,12 +17,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from fuseonnx.analysis.shapes import static_shape
 from fuseonnx.core.builder import Builder
 from fuseonnx.core.constants import Array
 from fuseonnx.core.pattern import const, op, var
 from fuseonnx.core.rule import Match, Rule
 from fuseonnx.passes._dims import known_dims
 
+_CHANNELS_SINCE = 21
 _NO_INSTANCES_SINCE = 22
 _EPSILON = 1e-5
 
@@ -32,10 +34,20 @@ def guard(m: Match) -> str | None:
     if m["x"].dtype is not ir.DataType.FLOAT or m.root.attributes.get_int("stash_type", 1) != 1:
         return "onnxruntime has InstanceNormalization for float32"
     dims = known_dims(m["x"])
-    if dims is None or dims[1] is None:
+    if dims is None or len(dims) < 2 or dims[1] is None:
         return "the channels are unknown"
+    if not _fits(m, dims[1]):
+        return "the groups, channels and parameters do not fit"
     needs_sizes = m.opset >= _NO_INSTANCES_SINCE
     return "LayerNormalization needs the spatial sizes" if needs_sizes and None in dims[2:] else None
+
+
+def _fits(m: Match, channels: int) -> bool:
+    """Whether channels can be split into the groups, and there are as many parameters as there should be."""
+    groups = m.root.attributes.get_int("num_groups", 1)
+    needed = channels if m.opset >= _CHANNELS_SINCE else groups
+    sizes = (static_shape(m["scale"]), static_shape(m["bias"]))
+    return 0 < groups <= channels and channels % groups == 0 and sizes == ((needed,), (needed,))
 
 
 def replace(m: Match, new: Builder) -> ir.Value:

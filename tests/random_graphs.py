@@ -15,11 +15,22 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.fuzzing import branches, chains, control, cutting, elementwise, idioms, layout, linear, sandwich
+from tests.fuzzing import (
+    branches,
+    chains,
+    control,
+    cutting,
+    elementwise,
+    idioms,
+    layout,
+    linear,
+    nets,
+    sandwich,
+)
 from tests.fuzzing.scope import FLOATS, Array, Dim, Scope, Shape, Skip, Value, World
 
 Operator = Callable[[Scope], Value]
-IR_VERSION = {9: 4, 11: 6, 13: 7, 15: 8, 17: 8, 18: 8, 21: 10}
+IR_VERSION = {9: 4, 11: 6, 13: 7, 15: 8, 17: 8, 18: 8, 21: 10, 22: 10}
 
 _WEIGHTED: tuple[tuple[int, Operator], ...] = (
     (4, elementwise.unary),
@@ -61,9 +72,13 @@ _WEIGHTED: tuple[tuple[int, Operator], ...] = (
     (4, linear.conv),
     (2, linear.conv_transpose),
     (2, linear.batch_normalization),
+    (2, linear.group_normalization),
     (3, linear.matmul),
     (3, linear.gemm),
     (2, linear.pool),
+    (2, nets.recurrent),
+    (2, nets.pixels),
+    (1, nets.zero_term),
     (2, branches.convs),
     (2, branches.products),
     (1, branches.in_a_row),
@@ -74,6 +89,7 @@ _WEIGHTED: tuple[tuple[int, Operator], ...] = (
     (4, idioms.idiom),
     (1, lambda g: control.if_(g, grow)),
     (1, lambda g: control.equal_branches(g, grow)),
+    (1, lambda g: control.weighted_branches(g, grow)),
     (1, lambda g: control.two_ifs(g, grow)),
     (1, lambda g: control.loop(g, grow)),
     (1, lambda g: control.scan(g, grow)),

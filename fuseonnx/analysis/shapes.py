@@ -6,6 +6,7 @@ They are analysis: saving writes only the types and shapes that the source file 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 
 import onnx
 import onnx_ir as ir
@@ -147,7 +148,19 @@ def _proto_to_infer(model: ir.Model) -> onnx.ModelProto:
         ir.serde.serialize_function_into(proto.functions.add(), function)
         make_distinct(proto.functions[-1].node, set(proto.functions[-1].input))
     make_distinct(proto.graph.node, {each.name for each in (*proto.graph.input, *proto.graph.initializer)})
+    for nodes in (proto.graph.node, *(function.node for function in proto.functions)):
+        _stand_in_for_groups(nodes)
     return proto
+
+
+def _stand_in_for_groups(nodes: Iterable[onnx.NodeProto]) -> None:
+    """Write Identity for GroupNormalization: onnx does not infer that it keeps the type and shape."""
+    for node in nodes:
+        if node.op_type == "GroupNormalization" and not node.domain:
+            node.op_type = "Identity"
+            del node.input[1:], node.attribute[:]
+        for body in proto_bodies_of(node):
+            _stand_in_for_groups(body.node)
 
 
 def _add_inputs(proto: onnx.GraphProto, graph: ir.Graph) -> None:

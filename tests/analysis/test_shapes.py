@@ -128,6 +128,24 @@ def test_bodies_side_by_side_may_share_names() -> None:
     assert shapes == {"then_branch": (1, 2), "else_branch": (1, 5)}
 
 
+def test_group_normalizations_keep_type_and_shape() -> None:
+    """onnx says nothing of them, nor then of what follows."""
+
+    def normalized(name: str, output: str) -> list[onnx.NodeProto]:
+        first = helper.make_node("GroupNormalization", [name, "s", "s"], [f"{output}_g"], num_groups=2)
+        return [first, helper.make_node("Relu", [f"{output}_g"], [output])]
+
+    body = helper.make_graph(normalized("a", "b"), "body", [], [info("b", ["n", 4, 3])])
+    nodes = [*normalized("x", "a"), helper.make_node("If", ["f"], ["y"], then_branch=body, else_branch=body)]
+    inputs = [info("x", ["n", 4, 3]), info("s", [4]), info("f", [], TensorProto.BOOL)]
+    model = model_of(helper.make_graph(nodes, "g", inputs, [info("y", ["n", 4, 3])]))
+    model.opset_import[0].version = 21
+    values = _annotated(model)
+    for name in ("a_g", "a", "b_g", "b"):
+        assert values[name].dtype == ir.DataType.FLOAT
+        assert [getattr(dim, "value", dim) for dim in values[name].shape or ()][1:] == [4, 3]
+
+
 def test_a_graph_that_onnx_cannot_infer_is_left_without_shapes() -> None:
     graph = helper.make_graph(
         [helper.make_node("Add", ["x", "x"], ["a"]), helper.make_node("MatMul", ["a", "z"], ["y"])],

@@ -91,7 +91,11 @@ def padded(g: Scope) -> Value:
     if g.chance(0.3):
         x = activation(g, "Relu", x)
     if g.chance(0.2):
-        return pool(g, pad(g, x, first=2, fill=-np.inf), smallest=2)
+        filled = pad(g, x, first=2, fill=-np.inf)
+        try:
+            return pool(g, filled, smallest=2)
+        finally:
+            g.world.infinite = True
     for _ in range(g.choose((1, 1, 2))):
         x = pad(g, x, first=2)
     return g.choose((conv, conv, pool))(g, x)

@@ -51,6 +51,18 @@ def equal_branches(g: Scope, _grow: Grow) -> Value:
     )
 
 
+def weighted_branches(g: Scope, _grow: Grow) -> Value:
+    """Add an If whose branches read weights from outside: each its own, or the same."""
+    x = g.pick(lambda value: is_float(value) and value.rank > 0 and static(value.shape[-1]))
+    condition, bodies = _condition(g), {}
+    for branch in ("then_branch", "else_branch"):
+        w = g.weights((x.shape[-1][0],), x.dtype)
+        body = _body(g, _prefix(g))
+        result = activation(body, "Tanh", arithmetic(body, g.choose(("Add", "Mul", "Sub")), x, w))
+        bodies[branch] = graph_of(body, branch, (), [result])
+    return g.op("If", [condition], x.shape, dtype=x.dtype, exact=False, bound=1.0, **bodies)
+
+
 def two_ifs(g: Scope, grow: Grow) -> Value:
     """Add two Ifs of one condition, of which the second often reads the first."""
     condition = _condition(g)

@@ -124,6 +124,25 @@ def normalized(g: Scope, x: Value) -> Value:
     )
 
 
+def group_normalization(g: Scope) -> Value:
+    """Add a GroupNormalization; before opset 21 onnx calls it deprecated."""
+    if g.world.infinite or g.opset < 21:
+        raise Skip
+    x = g.pick(lambda value: is_float(value) and value.rank > 1 and static(value.shape[1]))
+    channels = x.shape[1][0]
+    groups = g.choose([size for size in range(1, channels + 1) if channels % size == 0])
+    scale, shift = g.numbers((channels,), x.dtype), g.numbers((channels,), x.dtype)
+    return g.op(
+        "GroupNormalization",
+        [x, scale, shift],
+        x.shape,
+        exact=False,
+        bound=20.0,
+        num_groups=groups,
+        epsilon=0.1,
+    )
+
+
 def matmul(g: Scope, given: Value | None = None) -> Value:
     """Add a MatMul with weights, or of two values of the graph."""
     g.world.add_up()

@@ -214,7 +214,7 @@ def test_changes_attention_of_fewer_queries(batch: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
-def test_slices_images_with_the_index_type_of_the_rows(dtype: type) -> None:
+def test_slices_images_with_the_index_type_of_the_rows(dtype: type[np.integer[Any]]) -> None:
     nodes = [
         *BLOCK,
         node("Reshape", "y grid", "image"),
@@ -224,8 +224,8 @@ def test_slices_images_with_the_index_type_of_the_rows(dtype: type) -> None:
         node("Relu", "g2", "z"),
     ]
     numbers = {"zeros": [0, 0], "ends": [9, 9], "axes": [1, -2], "steps": [2, 2]}
-    indices = {name: np.array(values, dtype) for name, values in numbers.items()}
-    weights = {"grid": np.array([-1, 4, 6, 8]), "w3": WEIGHTS["w"] / 2, **indices}
+    weights = {name: np.array(values, dtype) for name, values in numbers.items()}
+    weights |= {"grid": np.array([-1, 4, 6, 8]), "w3": WEIGHTS["w"] / 2}
     after = assert_changes(model_of(nodes, outputs=["z"], weights=weights), RULE)
     assert (after.ops["Conv"], after.ops["Slice"]) == (3, 1)
 

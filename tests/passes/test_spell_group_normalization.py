@@ -119,6 +119,22 @@ def test_normalizes_one_group() -> None:
     assert_spells(normalization(groups=1), INSTANCES)
 
 
+def test_a_net_with_many_comes_to_rest() -> None:
+    """onnx infers nothing of what comes after one: each would be news to the next."""
+    then = []
+    for index in range(60):
+        then += [
+            node("Conv", f"{f'c{index}' if index else 'y'} w", f"a{index}"),
+            node("GroupNormalization", f"a{index} s t", f"c{index + 1}", num_groups=3, epsilon=EPSILON),
+        ]
+    then.append(node("Relu", "c60", "z"))
+    weights = {**parameters(6), "w": f32(np.random.default_rng(4).normal(size=(6, 6, 1, 1)))}
+    model = normalization(weights=weights, then=then)
+    after = rewrite(model, RULE)
+    assert after.fired == {RULE: 61}
+    assert_same_answers(model, after.model, rtol=1e-4)
+
+
 @pytest.mark.parametrize("scale", [[1] * 6, [2, 2, -1, -1, 0, 0]])
 def test_gives_parameters_of_groups_to_the_normalization(scale: list[float]) -> None:
     weights = {"s": f32(scale), "t": f32([0.5] * 6)}
@@ -192,6 +208,19 @@ def test_fires_in_both_branches_of_an_if() -> None:
 @pytest.mark.parametrize("dims", [("n", "c", 3, 3), ("n", "c")])
 def test_keeps_out_of_unknown_channels(dims: Dims) -> None:
     assert_stays(normalization(dims), "the channels are unknown")
+
+
+@pytest.mark.parametrize(
+    ("groups", "sizes"), [(3, (3, 3)), (3, (6, 1)), (4, (6, 6)), (0, (6, 6)), (12, (6, 6))]
+)
+def test_keeps_out_of_what_does_not_fit(groups: int, sizes: tuple[int, int]) -> None:
+    weights = {name: f32(np.ones(size)) for name, size in zip("st", sizes, strict=True)}
+    model = normalization(groups=groups, weights=weights)
+    assert_stays(model, "the groups, channels and parameters do not fit")
+
+
+def test_keeps_out_of_a_vector() -> None:
+    assert_stays(normalization(("n",)), "the channels are unknown")
 
 
 @pytest.mark.parametrize("dims", [("n", 6, "h", 4), ("n", 6, 4, "w"), ("n", 6, "l")])
