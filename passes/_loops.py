@@ -13,6 +13,7 @@ from fuseonnx.core.graph import bodies_of, detach, nodes_in, opset_of, remove_if
 from fuseonnx.passes._ifs import producer, without_outputs
 
 _SCAN_OF_BATCHES_BEFORE = 9
+_EXACT = (ir.DataType.INT32, ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.DOUBLE)
 
 
 class State(NamedTuple):
@@ -65,6 +66,49 @@ def runs(repetition: Repetition) -> bool:
     axes = node.attributes.get_ints("scan_input_axes", [0] * len(scanned))
     shapes = [static_shape(value) for value in scanned]
     return any(shape is not None and shape[axis] > 0 for shape, axis in zip(shapes, axes, strict=True))
+
+
+def counts_from(repetition: Repetition, index: int) -> int | None:
+    """Return with which number a state of a Loop begins that grows by one in each trip, None for another."""
+    initial, formal, _ = repetition.states[index]
+    add = producer(source_of(repetition.result(index)), "Add")
+    start = _integer(initial)
+    if add is None or start is None or formal not in map(_source, add.inputs):
+        return None
+    return start if 1 in map(_integer, add.inputs) else None
+
+
+def distance_from_trip(value: ir.Value, repetition: Repetition) -> int | None:
+    """Return by how much a number is ahead of that of the trip in every trip of a Loop, None if unknown."""
+    value = source_of(value)
+    if value is repetition.body.inputs[0]:
+        return 0
+    for index, state in enumerate(repetition.states):
+        if value is state.formal:
+            return counts_from(repetition, index)
+    node = value.producer()
+    if node is None or node.domain or node.op_type not in ("Add", "Cast"):
+        return None
+    steps = [_integer(each) for each in node.inputs]
+    ahead = [distance_from_trip(each, repetition) for each in node.inputs if each and not is_const(each)]
+    if len(ahead) != 1 or ahead[0] is None or value.dtype not in _EXACT:
+        return None
+    if node.op_type == "Cast":
+        return ahead[0]
+    step = steps[0] if steps[1] is None else steps[1]
+    return None if step is None else ahead[0] + step
+
+
+def _integer(value: ir.Value | None) -> int | None:
+    """Return the one integer that a constant of no dims holds."""
+    if value is None or not is_const(value) or value.dtype not in (ir.DataType.INT32, ir.DataType.INT64):
+        return None
+    array = array_of(value)
+    return None if array.shape else int(array)
+
+
+def _source(value: ir.Value | None) -> ir.Value | None:
+    return None if value is None else source_of(value)
 
 
 def without_states(repetition: Repetition, dropped: Collection[int]) -> None:

@@ -71,6 +71,7 @@ def test_operators_occur_in_the_main_graph_and_in_bodies(cases: list[Case], bodi
     spelled = "Erf Softplus Tanh ReduceMax Sqrt Pow Min Max Einsum ArgMax ArgMin"
     shapes = "Concat Dropout Squeeze Unsqueeze Flatten Expand Gather Shape Range ConstantOfShape Cast Equal"
     assert found >= set(f"{everywhere} {linear} {shapes} {spelled} If Loop Scan".split())
+    assert bodies or found >= {"GroupNormalization", "LSTM", "GRU", "RNN"}
 
 
 def _nodes(model: onnx.ModelProto, *, bodies: bool) -> Iterator[onnx.NodeProto]:

@@ -253,9 +253,9 @@ def _steps(room: Number, stride: Number) -> Number:
 
 
 def _by_cases(number: Expr) -> Number | None:
-    """Return a polynomial in the one unknown of a number, n, that agrees with it both at 0 and from 1 on."""
+    """Return a polynomial in the one unknown of a number, n ≥ 0, that agrees with it at 0 and from 1 on."""
     leaves = _leaves(number)
-    if len(leaves) != 1 or _CASE in leaves:
+    if len(leaves) != 1 or any(name == _CASE or "~" in name for name in leaves):
         return None
     (name,) = leaves
     above = _substituted(number, name, add(unknown(_CASE), 1))

@@ -1,4 +1,4 @@
-"""Shared by the tests of Loop and Scan: bodies, a model around them, and every course that a Loop can take."""
+"""Shared by the tests of Loop and Scan: bodies, a model around them, every course that a Loop can take."""
 
 from __future__ import annotations
 
@@ -50,13 +50,17 @@ def loop(inputs: str, outputs: str, body: onnx.GraphProto, **more: Any) -> onnx.
 
 
 def model_of(
-    nodes: Nodes, outputs: str, *, opset: int = 17, functions: Sequence[onnx.FunctionProto] = ()
+    nodes: Nodes,
+    outputs: str,
+    weights: Mapping[str, Any] | None = None,
+    *,
+    functions: Sequence[onnx.FunctionProto] = (),
 ) -> onnx.ModelProto:
-    """A model of x [1, 3], v [3, 3], `times` and `flag`, with constants w [3, 3], `yes` and `n3`.
+    """A model of x [1, 3], v [3, 3], `times` and `flag`, with constants w0 [3, 3], `yes`, `n3` and `weights`.
 
     An output is a float matrix, or of the rank that follows its name: "z:3".
     """
-    constants = {"yes": np.array(True), "n3": np.array(3), "w0": WEIGHT}
+    constants = {"yes": np.array(True), "n3": np.array(3), "w0": WEIGHT, **(weights or {})}
     graph = helper.make_graph(
         list(nodes),
         "test",
@@ -72,7 +76,7 @@ def model_of(
         ],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
     )
-    imports = [helper.make_opsetid("", opset), helper.make_opsetid("test", 1)]
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("test", 1)]
     model = helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION, functions=list(functions))
     onnx.checker.check_model(model)
     return model

@@ -130,3 +130,13 @@ def test_merges_what_turns_out_to_be_the_same() -> None:
     for flag in (True, False):
         assert_same_answers(model, after.model, {"n": np.array([-3]), "flag": np.array(flag)})
     assert rewrite(after.model).fired == {}
+
+
+@pytest.mark.parametrize("op_type", ["Max", "Min"])
+def test_numbers_of_either_sign_stay_apart_from_what_they_are_clamped_to(op_type: str) -> None:
+    """Sizes are at least 0; what the elements of an input are is unknown."""
+    nodes = [node("Squeeze", "n", "k"), node(op_type, "zero k", "m"), node("Sub", "m k", "y")]
+    model = make_model(nodes, {"n": [3, 1]}, ["y"], {"zero": np.array([0])}, dtype=TensorProto.INT64)
+    after = rewrite(model, RULE)
+    assert after.fired == {}
+    assert_same_answers(model, after.model, {"n": np.array([[3], [-1], [0]])})

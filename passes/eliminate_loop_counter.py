@@ -1,0 +1,70 @@
+"""Read the number of the trip, instead of a state that counts along.
+
+Loop(m, 0, body: i, t ↦ t + 1, Gather(x, t))   ⇒   Loop(m, body: i ↦ Gather(x, i))
+
+Keeps out of a count that is read after the last trip, and of one that does not begin with 0 or is no scalar.
+
+Measured on onnxruntime 1.31.1 (CPU, 1 thread): MEASURED
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from fuseonnx.analysis.shapes import rank
+from fuseonnx.core.builder import Names
+from fuseonnx.core.graph import graphs_in, top_graphs
+from fuseonnx.core.journal import Journal
+from fuseonnx.core.rule import GraphPass
+from fuseonnx.passes._loops import Repetition, State, counts_from, repetitions_in, without_states
+
+_NAME = "eliminate_loop_counter"
+
+
+def run(model: ir.Model, journal: Journal) -> None:
+    """Visit each Loop."""
+    names = Names(model)
+    for top in top_graphs(model):
+        for loop in repetitions_in(top):
+            if loop.node.op_type == "Loop" and not rank(loop.body.inputs[0]):
+                _clean(loop, journal, names)
+
+
+def _clean(loop: Repetition, journal: Journal, names: Names) -> None:
+    dropped = []
+    for index, state in enumerate(loop.states):
+        at = state.final.name or state.formal.name or ""
+        if counts_from(loop, index) == 0 and not _is_passed_out(state, loop) and journal.admits(_NAME, at):
+            dropped.append(index)
+            journal.record(_NAME, at)
+    for index in dropped:
+        _count(loop, loop.states[index], names)
+    if dropped:
+        without_states(loop, dropped)
+
+
+def _is_passed_out(state: State, loop: Repetition) -> bool:
+    """Whether a count is known outside, or by the name that it has in the body."""
+    outputs = {output for graph in graphs_in(loop.body) for output in graph.outputs}
+    return bool(state.final.uses()) or state.final.is_graph_output() or state.formal in outputs
+
+
+def _count(loop: Repetition, state: State, names: Names) -> None:
+    """Let the readers of a state read the number of the trip, those of its own type one that is converted."""
+    number, uses = loop.body.inputs[0], state.formal.uses()
+    takes_any = [use for use in uses if use.node.op_type == "Gather" and not use.node.domain and use.idx == 1]
+    for node, index in takes_any:
+        node.replace_input_with(index, number)
+    others = state.formal.uses()
+    value = number
+    if others and state.formal.dtype != ir.DataType.INT64:
+        cast = ir.Node("", "Cast", (number,), [ir.AttrInt64("to", ir.DataType.INT32)])
+        cast.name = names.fresh(f"{state.formal.name}/Cast")
+        value = cast.outputs[0]
+        value.name, value.type, value.shape = cast.name, state.formal.type, state.formal.shape
+        loop.body.insert_before(loop.body[0], cast)
+    for node, index in others:
+        node.replace_input_with(index, value)
+
+
+RULE = GraphPass(_NAME, run)
