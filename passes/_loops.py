@@ -8,11 +8,15 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from fuseonnx.analysis.shapes import static_shape
+from fuseonnx.core.builder import Names
 from fuseonnx.core.constants import array_of, is_const
 from fuseonnx.core.graph import bodies_of, detach, nodes_in, opset_of, remove_if_dead
 from fuseonnx.passes._ifs import producer, without_outputs
 
 _SCAN_OF_BATCHES_BEFORE = 9
+EXACT_BELOW = 1 << 23
+"""Numbers below this one, and the sums of two of them, are exact as float32."""
+
 _EXACT = (ir.DataType.INT32, ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.DOUBLE)
 
 
@@ -96,7 +100,7 @@ def distance_from_trip(value: ir.Value, repetition: Repetition) -> int | None:
     if node.op_type == "Cast":
         return ahead[0]
     step = steps[0] if steps[1] is None else steps[1]
-    return None if step is None else ahead[0] + step
+    return None if step is None or abs(ahead[0] + step) >= EXACT_BELOW else ahead[0] + step
 
 
 def _integer(value: ir.Value | None) -> int | None:
@@ -130,6 +134,21 @@ def without_states(repetition: Repetition, dropped: Collection[int]) -> None:
         behind = result.producer()
         if behind is not None and behind.graph is body:
             remove_if_dead(behind, {})
+
+
+def may_move_out(value: ir.Value) -> bool:
+    """Whether a value is a constant that lies in the body, and can go out of it, or outside already."""
+    return value.producer() is None and is_const(value) and not value.is_graph_output()
+
+
+def move_out(constant: ir.Value, repetition: Repetition, names: Names) -> None:
+    """Move an initializer of the body into the graph around, where the body reads it too."""
+    graph = repetition.node.graph
+    assert graph is not None and constant.name is not None
+    name = names.unshared(constant.name)
+    repetition.body.initializers.pop(constant.name)
+    constant.name = name
+    graph.register_initializer(constant)
 
 
 def _repeats(node: ir.Node, opset: int) -> bool:
