@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.helpers import IR_VERSION, Feeds, assert_same_answers, f32, node, rewrite
+from tests.passes.repetitions import loop
 
 RULE = "unroll_loops"
 Nodes = Sequence[onnx.NodeProto]
@@ -40,12 +41,6 @@ def body_of(
     ]
     tensors = [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()]
     return helper.make_graph(list(nodes), "body", inputs, outputs, tensors)
-
-
-def loop(inputs: str, outputs: str, body: onnx.GraphProto, **more: Any) -> onnx.NodeProto:
-    """A Loop; "-" is an input that is absent."""
-    given = ["" if each == "-" else each for each in inputs.split()]
-    return helper.make_node("Loop", given, outputs.split(), body=body, **more)
 
 
 def model_of(
