@@ -17,6 +17,8 @@ import fuseonnx
 from fuseonnx.core.rule import GraphPass, Rule
 
 IR_VERSION = 10
+ONNXRUNTIME = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
+"""The installed version: (1, 31), for instance."""
 Feeds = Mapping[str, np.ndarray]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+LISTED_FOR = (1, 31)
+"""The onnxruntime that the lists were made with."""
+
 LOCALE_DEPENDENT = frozenset(
     {
         "simple/strnorm_model_monday_casesensintive_lower",
