@@ -3,8 +3,8 @@
     x ─ Pad(p, 0) ─ MaxPool()   ⇒   x ─ Pad(p, 0) ─ MaxPool(auto_pad=VALID)
 
 MaxPool leaves its own pads out, so that a zero that Pad put beside negative numbers is the maximum, and a pad
-is not. onnxruntime's default level merged them all the same before 1.32 (1.17 at least), wherever nothing else
-used the Pad, but not if the pooling says `auto_pad`. VALID means no pads, and as many windows as fit:
+is not. Before 1.32, onnxruntime's default level merges them all the same, wherever nothing else
+uses the Pad, but not if the pooling says `auto_pad`. VALID means no pads, and as many windows as fit:
 ⌈(n - k + 1) / s⌉ = ⌊(n - k) / s⌋ + 1.
 
 It keeps out where the pooling has pads of its own, rounds its size up or is dilated.

@@ -211,7 +211,7 @@ def test_a_rule_that_raises_is_named_with_the_model(tmp_path: Path) -> None:
 
 
 def _pad_of_two_pools() -> onnx.ModelProto:
-    """x ─ Pad ─ MaxPool, AveragePool: onnxruntime's default level merged Pad and MaxPool, once alone, before 1.32."""
+    """x ─ Pad ─ MaxPool, AveragePool: onnxruntime before 1.32 merges Pad and MaxPool once it is alone."""
     nodes = [
         helper.make_node("Pad", ["x", "pads"], ["p"]),
         helper.make_node("MaxPool", ["p"], ["m"], kernel_shape=[3, 3], strides=[2, 2]),
