@@ -136,6 +136,14 @@ def without_states(repetition: Repetition, dropped: Collection[int]) -> None:
             remove_if_dead(behind, {})
 
 
+def identity_of(value: ir.Value, names: Names) -> ir.Node:
+    """Return an Identity, in no graph yet, that hands on a value under a name of its own."""
+    node = ir.Node("", "Identity", (value,), name=names.fresh(f"{value.name}/Identity"))
+    new = node.outputs[0]
+    new.name, new.type, new.shape = node.name, value.type, value.shape
+    return node
+
+
 def may_move_out(value: ir.Value) -> bool:
     """Whether a value is a constant that lies in the body, and can go out of it, or outside already."""
     return value.producer() is None and is_const(value) and not value.is_graph_output()

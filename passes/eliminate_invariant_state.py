@@ -21,7 +21,14 @@ from fuseonnx.core.graph import graphs_in, top_graphs
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
 from fuseonnx.passes._ifs import stand_in
-from fuseonnx.passes._loops import Repetition, State, repetitions_in, source_of, without_states
+from fuseonnx.passes._loops import (
+    Repetition,
+    State,
+    identity_of,
+    repetitions_in,
+    source_of,
+    without_states,
+)
 
 _NAME = "eliminate_invariant_state"
 
@@ -68,25 +75,17 @@ def _bypass(repetition: Repetition, state: State, names: Names) -> None:
     for graph in graphs_in(repetition.body):
         for index, output in enumerate(graph.outputs):
             if output is state.formal:
-                passed = _identity(output, names)
+                passed = identity_of(output, names)
                 graph.outputs[index] = passed.outputs[0]
                 graph.append(passed)
     for user, index in state.formal.uses():
         user.replace_input_with(index, initial)
     if state.final.is_graph_output():
-        passed = _identity(initial, names)
+        passed = identity_of(initial, names)
         node.graph.insert_before(node, passed)
         stand_in(passed.outputs[0], state.final)
     else:
         state.final.replace_all_uses_with(initial)
-
-
-def _identity(value: ir.Value, names: Names) -> ir.Node:
-    """Return an Identity of a value that is an output of a graph which does not compute it."""
-    node = ir.Node("", "Identity", (value,), name=names.fresh(f"{value.name}/Identity"))
-    new = node.outputs[0]
-    new.name, new.type, new.shape = node.name, value.type, value.shape
-    return node
 
 
 RULE = GraphPass(_NAME, run)

@@ -22,7 +22,14 @@ from fuseonnx.core.constants import array_of, is_const
 from fuseonnx.core.graph import remove_if_dead, top_graphs
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
-from fuseonnx.passes._loops import EXACT_BELOW, Repetition, distance_from_trip, repetitions_in, source_of
+from fuseonnx.passes._loops import (
+    EXACT_BELOW,
+    Repetition,
+    distance_from_trip,
+    identity_of,
+    repetitions_in,
+    source_of,
+)
 
 _NAME = "eliminate_loop_condition"
 
@@ -77,11 +84,9 @@ def _holds(condition: ir.Value, loop: Repetition, trips: int) -> bool:
 def _pass_on(loop: Repetition, names: Names) -> None:
     """Let the condition be the one that led into the trip, which is true."""
     old, go = loop.body.outputs[0], loop.body.inputs[1]
-    node = ir.Node("", "Identity", (go,), name=names.fresh(f"{go.name}/Identity"))
-    new = node.outputs[0]
-    new.name, new.type, new.shape = node.name, old.type, old.shape
-    loop.body.append(node)
-    loop.body.outputs[0] = new
+    passed = identity_of(go, names)
+    loop.body.append(passed)
+    loop.body.outputs[0] = passed.outputs[0]
     behind = old.producer()
     if behind is not None and behind.graph is loop.body:
         remove_if_dead(behind, {})
