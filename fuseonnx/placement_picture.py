@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,7 @@ def plot_placement(placement: Placement, path: Path) -> None:
     for box, (top, bottom) in zip(boxes, tops, strict=True):
         _draw_box(axes, box, top, bottom)
     _draw_arrows(axes, boxes, tops, arrows)
-    figure.suptitle(_title(placement), fontsize=10, y=1 - 0.2 / (height + 1.0), va="top")
+    figure.suptitle(_title(placement), fontsize=10, y=1 - 0.2 / (height + 1.0), va="top", parse_math=False)
     try:
         figure.savefig(path, dpi=min(150, _MOST_PIXELS / (height + 1.0)))
     except OSError as error:
@@ -178,9 +178,11 @@ def _inner(box: _Box) -> float:
 
 def _title(placement: Placement) -> str:
     before, after = placement.by_itself, placement.placed
+    output = _cut(Path(placement.output).name) if placement.output else None
+    named = replace(placement, model=_cut(Path(placement.model).name), output=output)
     return "\n".join(
         (
-            placement_heading(placement),
+            placement_heading(named),
             f"onnxruntime by itself: {counted(len(before.blocks), 'block', 'blocks')},"
             f" {counted(len(before.hops), 'copy', 'copies')} of {human_bytes(before.copied_bytes)};"
             f" placed: {counted(len(after.blocks), 'block', 'blocks')}",

@@ -16,7 +16,7 @@ def placement_heading(placement: Placement) -> str:
     """Return the placement in one line."""
     placed = placement.placed
     model = f"{placement.model} -> {placement.output}" if placement.output else placement.model
-    where = f"{placed.nodes['gpu']} nodes on the GPU, {placed.nodes['cpu']} on the CPU"
+    where = f"{counted(placed.nodes['gpu'], 'node', 'nodes')} on the GPU, {placed.nodes['cpu']:,} on the CPU"
     copies = f"{counted(len(placed.hops), 'copy', 'copies')} of {human_bytes(placed.copied_bytes)} a run"
     return f"{model}: {where}, {copies}"
 
@@ -67,7 +67,7 @@ def _summary(placement: Placement) -> Section:
             f"{len(layout.hops):,}",
             human_bytes(layout.copied_bytes),
             human_bytes(layout.fed_bytes),
-            f"{1000 * layout.seconds:.3g} ms",
+            f"{1e6 * layout.seconds:,.1f} µs",
         ]
 
     names = (

@@ -89,7 +89,8 @@ def place(  # noqa: PLR0913
         provider: the execution provider on the GPU: `cuda`, or one that `kernels` has a table for.
         rules: where nodes have to run: pins such as `NonMaxSuppression=cpu` and `name:/model/head/*=cuda`, or
             functions from a node to its device. A later one outranks an earlier one.
-        input_shapes: input name to shape, for dynamic models; other dynamic dims count as 1.
+        input_shapes: input name to shape, for dynamic models; other dynamic dims count as 1, and what depends
+            on one that is no batch (axis 0 of an input) stays where onnxruntime puts it.
         standard: also write the fields for several devices that ONNX has from IR version 11 on; a model of an
             earlier one is raised to it.
         rewrite: write operators that have no CUDA kernel as others that have one, where that is exact.
@@ -100,11 +101,13 @@ def place(  # noqa: PLR0913
     Raises:
         FuseOnnxError: its message is one line that names the model or the option, and the cure.
     """
-    full_name = _gpu_provider(provider)
+    full_name, rules = _gpu_provider(provider), [rules] if isinstance(rules, str) else rules
     kernels, cost = kernels or Kernels.load(), cost or Cost()
     wanted = [Pin.parse(rule) if isinstance(rule, str) else rule for rule in rules]
     with opened(model) as source, undisturbed():
         destination = _destination(source, output)
+        if standard and destination is None:
+            raise OptionError("--standard needs -o OUT.onnx: without it nothing is written")
         on_progress("load")
         loaded = load(source.path)
         graph = _read(loaded.model, input_shapes)
@@ -117,7 +120,7 @@ def place(  # noqa: PLR0913
         if journal.applied:
             graph = _read(loaded.model, input_shapes)
             decisions = decide(graph, kernels, full_name)
-        fixed = pinned(graph, wanted)
+        fixed = pinned(graph, wanted, source.name)
         devices = place_best(graph, decisions, fixed, cost)
         notes = [
             *notes_on(graph, decisions, devices, fixed, source.name),
@@ -185,9 +188,12 @@ def load_session(
         optimized: False turns onnxruntime's graph optimizations off.
 
     Raises:
+        OptionError: `path` is no path, but a model in memory.
         ModelLoadError: the file is not an ONNX model.
         BackendError: as `open_session` does.
     """
+    if not isinstance(path, str | Path):
+        raise OptionError(f"load_session opens a file, and no {type(path).__name__}: save the model to one")
     path = Path(path)
     metadata = {entry.key: entry.value for entry in read_weightless(path).metadata_props}
     backend = as_backend(
@@ -200,7 +206,10 @@ def load_session(
 
 
 def _gpu_provider(name: str) -> str:
-    full_name = make_provider(name).name
+    try:
+        full_name = make_provider(name).name
+    except OptionError:
+        raise OptionError(f"'{name}' is no execution provider whose kernels are known: give cuda") from None
     if full_name == CPU_PROVIDER.name:
         raise OptionError("to place nodes on two devices, give the provider on the other one, such as cuda")
     return full_name

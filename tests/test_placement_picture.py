@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -52,6 +53,14 @@ def test_svg_tells_blocks_and_copies(tmp_path: Path) -> None:
         "1 copy, 64 bytes",
     ):
         assert f"<!-- {shown} -->" in text
+
+
+def test_the_title_holds_any_name_of_a_file(tmp_path: Path) -> None:
+    """Matplotlib would read what is between dollars as a formula, and a path would not fit."""
+    folder = "f" * 200
+    placement = replace(_placement(2), model=f"{folder}/a$b_{{$.onnx", output=f"{folder}/{'n' * 100}.onnx")
+    plot_placement(placement, tmp_path / "a.svg")
+    assert f"<!-- a$b_{{$.onnx -&gt; …{'n' * 36}.onnx: 7 nodes" in (tmp_path / "a.svg").read_text()
 
 
 def test_no_box_for_inputs_that_are_not_copied(tmp_path: Path) -> None:

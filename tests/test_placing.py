@@ -110,6 +110,8 @@ def test_rules_of_the_user(tmp_path: Path) -> None:
     assert annotated(out) == ["C", "G"]
     place(path, out, rules=["*=cpu", lambda node: "cuda" if node.op_type == "Relu" else None])
     assert annotated(out) == ["G", "C"]
+    place(path, out, rules="*=cpu")
+    assert annotated(out) == ["C", "C"]
 
 
 def test_input_shapes_size_the_copies(tmp_path: Path) -> None:
@@ -202,10 +204,15 @@ def test_readers_of_an_overridable_default_stay_together(tmp_path: Path) -> None
     ("options", "error", "message"),
     [
         ({"provider": "cpu"}, OptionError, "give the provider on the other one, such as cuda"),
-        ({"provider": "abacus"}, OptionError, "'abacus' is no execution provider"),
+        (
+            {"provider": "abacus"},
+            OptionError,
+            "'abacus' is no execution provider whose kernels are known: give cuda",
+        ),
+        ({"standard": True}, OptionError, "--standard needs -o OUT.onnx"),
         ({"provider": "tensorrt"}, OptionError, "the kernels of 'TensorrtExecutionProvider' are not known"),
         ({"rules": ["Relu"]}, OptionError, "--pin 'Relu': write OPERATOR=DEVICE"),
-        ({"rules": ["Conv=cpu"]}, OptionError, "'Conv' matches no node"),
+        ({"rules": ["Conv=cpu"]}, OptionError, "m.onnx: --pin 'Conv' matches no node"),
         ({"input_shapes": {"q": (1,)}}, OptionError, "no input is named 'q'"),
         ({"output": "m.onnx"}, ModelSaveError, "m.onnx: would overwrite the model"),
         ({"output": "no/out.onnx"}, ModelSaveError, "no/out.onnx: the folder does not exist"),
@@ -277,6 +284,12 @@ def test_after_optimizing_it_is_to_be_placed_again(tmp_path: Path) -> None:
     assert annotated(tmp_path / "out.opt.onnx") == ["G", "C"]
 
     assert optimize(tmp_path / "out.opt.onnx", verify=False).report.notes == ()
+
+
+def test_load_session_of_a_model_in_memory() -> None:
+    model = place(parser.parse_model(HEAD + CHAIN)).model
+    with pytest.raises(OptionError, match="opens a file, and no ModelProto: save the model to one"):
+        load_session(model)  # type: ignore[arg-type]
 
 
 def test_load_session_of_no_model(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ def place(  # noqa: PLR0913, PLR0917
         list[str],
         typer.Option(
             metavar="PATTERN=cpu|cuda",
-            help="Where nodes have to run: 'NonMaxSuppression=cpu', 'name:/model/head/*=cuda'. Repeatable.",
+            help="Where nodes have to run: 'NonMaxSuppression=cpu', 'name:/model/head/*=cuda'. Repeatable;"
+            " a later one outranks an earlier one.",
         ),
     ] = [],
     input_shape: Annotated[
@@ -76,9 +77,9 @@ def place(  # noqa: PLR0913, PLR0917
                 rewrite=not no_rewrite,
                 on_progress=show,
             ).report
+        if plot:
+            plot_placement(report, plot)
         if as_json:
             typer.echo(report.to_json())
         else:
             print_sections(placement_heading(report), placement_sections(report, top=top))
-        if plot:
-            plot_placement(report, plot)

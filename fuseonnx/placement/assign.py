@@ -8,8 +8,8 @@ What it has no kernel for goes to the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -36,11 +36,13 @@ class Decision:
         device: the provider's device, or the CPU.
         reason: why it is not the GPU, or what is special about it there; "" if nothing is.
         is_forced: whether no other device has a kernel.
+        left: operators in its bodies, or in the function that it calls, that the provider has no kernel for.
     """
 
     device: Device
     reason: str = ""
     is_forced: bool = False
+    left: tuple[str, ...] = ()
 
 
 def decide(graph: Graph, kernels: Kernels, provider: str) -> tuple[Decision, ...]:
@@ -52,9 +54,22 @@ def decide(graph: Graph, kernels: Kernels, provider: str) -> tuple[Decision, ...
     refusals = [_refusal(node, kernels, provider) for node in graph.nodes]
     small = _prefers_cpu(graph, refusals)
     return tuple(
-        _decision(node, refusal, graph, kernels, on_cpu_data=node.index in small)
+        replace(
+            _decision(node, refusal, graph, kernels, on_cpu_data=node.index in small),
+            left=tuple(dict.fromkeys(_left(node.inner, kernels, provider))),
+        )
         for node, refusal in zip(graph.nodes, refusals, strict=True)
     )
+
+
+def _left(nodes: Iterable[Node], kernels: Kernels, provider: str) -> Iterator[str]:
+    """Yield the operators among nodes, and in those, that run on the CPU for want of a kernel."""
+    for node in nodes:
+        is_gone = node.op_type == "Constant" or node.is_function
+        is_gone |= is_expanded(node) and bool(kernels.refuses("cpu", node))
+        if not is_gone and _refusal(node, kernels, provider):
+            yield node.operator
+        yield from _left(node.inner, kernels, provider)
 
 
 def _decision(node: Node, refusal: str, graph: Graph, kernels: Kernels, *, on_cpu_data: bool) -> Decision:

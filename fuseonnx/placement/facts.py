@@ -14,26 +14,33 @@ from fuseonnx.analysis.symbolic import dims_of
 from fuseonnx.core.constants import is_const
 from fuseonnx.core.graph import may_hold_bodies
 
+BATCH = 0
+"""The axis along which one entry is a usual size."""
+
 
 class Sizes:
     """Tells the dims of values, where the dynamic dims of the inputs have the sizes that are assumed."""
 
     def __init__(self, model: ir.Model, input_shapes: Mapping[str, Sequence[int]]) -> None:
+        self._assumed: dict[str, int] = {}
         self._known: dict[str, int] = {}
-        self._evaluated: dict[Number, int | None] = {}
+        self._evaluated: dict[Number, tuple[int | None, bool]] = {}
         self._dims: dict[ir.Value | None, tuple[int | None, ...] | None] = {}
         shapes = assumed_shapes(model, input_shapes)
         for value in model.graph.inputs:
             dims, shape = dims_of(value), shapes.get(value.name or "")
-            for dim, size in zip(dims or (), shape or (), strict=False):
+            for axis, (dim, size) in enumerate(zip(dims or (), shape or (), strict=False)):
                 if isinstance(dim, Expr):
-                    self._known |= {name: size for names, _ in dim.terms for name in names}
+                    sizes = {name: size for names, _ in dim.terms for name in names}
+                    self._assumed |= sizes
+                    if axis == BATCH or value.name in input_shapes:
+                        self._known |= sizes
 
     def dims(self, value: ir.Value | None) -> tuple[int | None, ...] | None:
         """Return the sizes of a value, None where one is unknown; None if the rank is."""
         if value not in self._dims:
             dims = dims_of(value)
-            self._dims[value] = None if dims is None else tuple(map(self._size, dims))
+            self._dims[value] = None if dims is None else tuple(self._size(dim)[0] for dim in dims)
         return self._dims[value]
 
     def filled(self, value: ir.Value | None) -> tuple[int, ...] | None:
@@ -41,11 +48,21 @@ class Sizes:
         dims = self.dims(value)
         return None if dims is None else tuple(1 if dim is None else dim for dim in dims)
 
-    def _size(self, dim: Number) -> int | None:
+    def are_known(self, value: ir.Value) -> bool:
+        """Whether the sizes of a value follow from the model, from shapes that were given, and from a batch
+        of 1; what else is dynamic may be far larger than assumed.
+        """
+        dims = dims_of(value)
+        return dims is not None and all(self._size(dim)[1] for dim in dims)
+
+    def _size(self, dim: Number) -> tuple[int | None, bool]:
+        """Return a size, None if it is unknown, and whether it is more than assumed."""
         if isinstance(dim, int):
-            return dim
+            return dim, True
         if dim not in self._evaluated:
-            self._evaluated[dim] = evaluated(dim, self._known)
+            size = evaluated(dim, self._assumed)
+            is_known = size is not None and evaluated(dim, self._known) is not None
+            self._evaluated[dim] = (size if is_known or (size or 0) > 0 else None, is_known)
         return self._evaluated[dim]
 
 

@@ -62,9 +62,10 @@ class Node:
         attributes: as in the IR.
         flops: operations of one run, those of its bodies once; unknown dims count as 1.
         nbytes: bytes that it and its bodies read and write.
-        is_counted: whether every dim that flops and nbytes depend on is known.
+        is_counted: whether every dim that flops and nbytes depend on is known, a batch of 1 assumed.
         bodies: how many graphs it holds (branches of If, bodies of Loop and Scan).
         captures: names of the values of the main graph that its bodies read.
+        inner: the nodes of its bodies, or of the function that it calls.
         is_function: whether it calls a function of the model, which onnxruntime inlines.
         is_constant: whether onnxruntime turns it into an initializer: a Constant, or folded.
         host_inputs: positions of inputs that a GPU kernel of it reads in CPU memory.
@@ -86,10 +87,16 @@ class Node:
     is_counted: bool = True
     bodies: int = 0
     captures: tuple[str, ...] = ()
+    inner: tuple[Node, ...] = ()
     is_function: bool = False
     is_constant: bool = False
     host_inputs: frozenset[int] = frozenset()
     host_outputs: frozenset[int] = frozenset()
+
+    @property
+    def operator(self) -> str:
+        """Its operator, with the domain before it where that is not the standard one."""
+        return f"{self.domain}::{self.op_type}" if self.domain else self.op_type
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,7 @@ def read_graph(
     values = {value.name or "": _value(value, sizes, constants) for value in outer}
     nodes = tuple(
         replace(
-            _node(node, index, model, sizes, outer),
+            _node(node, index, model, sizes, outer, model.graph.opset_imports),
             is_constant=bool(node.outputs) and node.outputs[0] in constants,
         )
         for index, node in enumerate(model.graph)
@@ -170,12 +177,21 @@ def _nbytes(value: ir.Value, sizes: Sizes) -> int:
     return ceil(max(prod(shape), 0) * value.type.dtype.itemsize)
 
 
-def _node(node: ir.Node, index: int, model: ir.Model, sizes: Sizes, outer: Container[ir.Value]) -> Node:
+def _node(
+    node: ir.Node,
+    index: int,
+    model: ir.Model,
+    sizes: Sizes,
+    outer: Container[ir.Value],
+    imports: Mapping[str, int],
+) -> Node:
     domain = "" if node.domain == "ai.onnx" else node.domain
-    imports = model.graph.opset_imports
     opset = imports.get(domain, imports.get("ai.onnx", 1) if not domain else 1)
     bodies = list(bodies_of(node))
     inside = [inner for body in bodies for inner in nodes_in(body)]
+    called = model.functions.get(node.op_identifier())
+    inner = (inner for body in bodies for inner in body) if called is None else called
+    inner_imports = imports if called is None else called.opset_imports
     works = [work_of(each, sizes.filled) for each in (node, *inside)]
     return Node(
         index=index,
@@ -195,7 +211,8 @@ def _node(node: ir.Node, index: int, model: ir.Model, sizes: Sizes, outer: Conta
         captures=tuple(
             dict.fromkeys(_name(value) for inner in inside for value in inner.inputs if value in outer)
         ),
-        is_function=node.op_identifier() in model.functions,
+        inner=tuple(_node(each, index, model, sizes, outer, inner_imports) for each in inner),
+        is_function=called is not None,
         host_inputs=host_inputs(node.op_type, domain),
         host_outputs=host_outputs(node.op_type, domain),
     )
@@ -207,7 +224,7 @@ def _name(value: ir.Value | None) -> str:
 
 def _is_counted(node: ir.Node, sizes: Sizes) -> bool:
     values = [value for value in (*node.inputs, *node.outputs) if value is not None and value.name]
-    return all((dims := sizes.dims(value)) is not None and None not in dims for value in values)
+    return all(map(sizes.are_known, values))
 
 
 def _with_shapes_marked(nodes: Sequence[Node], values: dict[str, Value]) -> dict[str, Value]:

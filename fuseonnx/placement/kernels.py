@@ -79,11 +79,11 @@ class Kernels:
         """
         table = self._tables.get(_short(provider))
         if table is None:
-            known = ", ".join(self._tables)
-            raise OptionError(f"the kernels of '{provider}' are not known: give a provider among {known}")
-        key = (_short(provider), _operator(node), node.opset, node.input_types, node.output_types)
+            known = " or ".join(name for name in self._tables if name != "cpu")
+            raise OptionError(f"the kernels of '{provider}' are not known: give {known}")
+        key = (_short(provider), node.operator, node.opset, node.input_types, node.output_types)
         if key not in self._answers:
-            self._answers[key] = _refusal(table.get(_operator(node), ()), node)
+            self._answers[key] = _refusal(table.get(node.operator, ()), node)
         return self._answers[key]
 
 
@@ -164,10 +164,6 @@ def _type_name(text: str) -> str:
 
 def _element_type(match: re.Match[str]) -> str:
     return dtype_name(ir.DataType[(match[1] or match[2]).upper()])
-
-
-def _operator(node: Node) -> str:
-    return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
 
 
 def _short(provider: str) -> str:

@@ -29,8 +29,12 @@ _INPUTS: dict[tuple[str, str], frozenset[int]] = {
     ("", "SequenceInsert"): frozenset({2}),
     ("", "Slice"): frozenset({1, 2, 3, 4}),
     ("com.microsoft", "Attention"): frozenset({6}),
+    ("com.microsoft", "DecoderMaskedMultiHeadAttention"): frozenset({7, 8}),
+    ("com.microsoft", "DecoderMaskedSelfAttention"): frozenset({6, 7}),
     ("com.microsoft", "GroupQueryAttention"): frozenset({6}),
     ("com.microsoft", "MultiHeadAttention"): frozenset({8}),
+    ("com.microsoft", "RelativePositionBias"): frozenset({1, 2}),
+    ("com.microsoft", "SparseAttention"): frozenset({7}),
 }
 _OUTPUTS: dict[tuple[str, str], frozenset[int]] = {
     ("", operator): frozenset({0}) for operator in ("SequenceLength", "Shape", "Size")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 
-from fuseonnx.analysis.shapes import static_shape
 from fuseonnx.analysis.stats import assumed_shapes
 from fuseonnx.errors import OptionError
 from fuseonnx.placement.assign import Decision, Device
 from fuseonnx.placement.copies import copies_of
+from fuseonnx.placement.facts import BATCH
 from fuseonnx.placement.graph import Graph, Value
 from fuseonnx.placement.report import label
 
@@ -28,6 +29,7 @@ def notes_on(
         OptionError: because of pins, an initializer that the caller may override is read on both devices.
     """
     yield from _disobeyed(graph, decisions, devices, pinned)
+    yield from _left_inside(graph, decisions, devices)
     yield from _divided_defaults(graph, devices, pinned, model)
     unknown = [copy.value for copy in copies_of(graph, devices) if not _is_sized(graph.values[copy.value])]
     if unknown:
@@ -36,11 +38,28 @@ def notes_on(
 
 def notes_on_inputs(model: ir.Model, input_shapes: Mapping[str, Sequence[int]]) -> Iterator[str]:
     """Yield which sizes are assumed for the dynamic inputs of `model`."""
+    shapes = assumed_shapes(model, input_shapes)
     for value in model.graph.inputs:
-        shape = assumed_shapes(model, input_shapes).get(value.name or "")
-        if shape is not None and value.name not in input_shapes and static_shape(value) is None:
-            counted = f"{value.name} is counted as {list(shape)}"
-            yield f"{counted}; --input-shape {value.name}=... counts another size"
+        shape = shapes.get(value.name or "")
+        if shape is None or value.name in input_shapes or value.shape is None or value.shape.is_static():
+            continue
+        counted = f"{value.name} is counted as {list(shape)}"
+        if any(value.shape.is_dynamic(axis) for axis in range(len(shape)) if axis != BATCH):
+            counted += ", and work that depends on more than its batch stays where onnxruntime puts it"
+        yield f"{counted}; --input-shape {value.name}=... counts another size"
+
+
+def _left_inside(graph: Graph, decisions: Sequence[Decision], devices: Sequence[Device]) -> Iterator[str]:
+    holders: dict[str, list[str]] = defaultdict(list)
+    for node, decision, device in zip(graph.nodes, decisions, devices, strict=True):
+        if decision.left and device == "gpu":
+            holders[", ".join(decision.left)].append(label(node))
+    for operators, names in holders.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield (
+            f"{operators} inside {names[0]}{more}: onnxruntime has no kernel on the GPU and runs it on the"
+            " CPU; the copies that takes are not counted"
+        )
 
 
 def _is_sized(value: Value) -> bool:

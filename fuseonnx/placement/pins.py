@@ -20,7 +20,8 @@ class Pin:
 
     Attributes:
         pattern: an operator, `com.microsoft::` or the like before it where it is not a standard one; or
-            `name:` and a name; with `*`, `?` and `[...]` as in file names.
+            `name:` and a name, for a node without name that of its first result; with `*`, `?` and `[...]` as
+            in file names.
         device: where they run.
     """
 
@@ -37,24 +38,30 @@ class Pin:
         pattern, equals, device = text.rpartition("=")
         if not equals or pattern in ("", _BY_NAME):
             raise OptionError(f"--pin '{text}': write OPERATOR=DEVICE or name:PATTERN=DEVICE")
-        if device not in _DEVICES:
+        if device.lower() not in _DEVICES:
             raise OptionError(f"--pin '{text}': no device is called '{device}'; give {', '.join(_DEVICES)}")
-        return cls(pattern, _DEVICES[device])
+        return cls(pattern, _DEVICES[device.lower()])
 
     def matches(self, node: Node) -> bool:
         """Whether it is meant for a node."""
         if self.pattern.startswith(_BY_NAME):
             pattern = self.pattern.removeprefix(_BY_NAME)
-            return node.name == pattern or fnmatchcase(node.name, pattern)
-        return fnmatchcase(f"{node.domain}::{node.op_type}" if node.domain else node.op_type, self.pattern)
+            name = node.name or next(filter(None, node.outputs), "")
+            return name == pattern or fnmatchcase(name, pattern)
+        return fnmatchcase(node.operator, self.pattern.removeprefix("ai.onnx::"))
 
 
 Rule = Pin | Callable[[Node], str | None]
 """A pin, or a function that returns a node's device, None for a node that it leaves alone."""
 
 
-def pinned(graph: Graph, rules: Iterable[Rule]) -> dict[int, Device]:
+def pinned(graph: Graph, rules: Iterable[Rule], model: str) -> dict[int, Device]:
     """Return the devices of the nodes that rules apply to, by index; a later rule outranks an earlier one.
+
+    Args:
+        graph: the graph.
+        rules: the rules.
+        model: its name, for errors.
 
     Raises:
         OptionError: a pin matches no node, or a function returns what is no device.
@@ -64,9 +71,7 @@ def pinned(graph: Graph, rules: Iterable[Rule]) -> dict[int, Device]:
         if isinstance(rule, Pin):
             matched = {node.index: rule.device for node in graph.nodes if rule.matches(node)}
             if not matched:
-                raise OptionError(
-                    f"--pin '{rule.pattern}' matches no node: give an operator, or name:PATTERN"
-                )
+                raise OptionError(f"{model}: --pin '{rule.pattern}' matches no node: {_cure(rule, graph)}")
             devices |= matched
         else:
             for node in graph.nodes:
@@ -76,7 +81,17 @@ def pinned(graph: Graph, rules: Iterable[Rule]) -> dict[int, Device]:
     return devices
 
 
+def _cure(pin: Pin, graph: Graph) -> str:
+    """Return what to write for a pin that matches no node: the operator of that name, if there is one."""
+    wanted = pin.pattern.lower()
+    for operator in sorted({node.operator for node in graph.nodes}):
+        if wanted in {operator.lower(), operator.lower().rpartition("::")[2]}:
+            return f"write {operator}"
+    return "give one of its operators, or name:PATTERN"
+
+
 def _device(name: str, node: Node) -> Device:
+    name = str(name).lower()
     if name not in _DEVICES:
         raise OptionError(
             f"a rule puts node '{node.name}' on '{name}', which is no device; return {', '.join(_DEVICES)}"

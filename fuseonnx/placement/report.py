@@ -136,7 +136,7 @@ def placed_nodes(
     return tuple(
         PlacedNode(
             label(node),
-            _operator(node),
+            node.operator,
             decision.device,
             device,
             _reason(decision, device, is_pinned=node.index in pinned),
@@ -181,7 +181,7 @@ def _numbers(blocks: Sequence[Block]) -> dict[int, int]:
 
 def _summary(block: Block, graph: Graph) -> BlockSummary:
     nodes = [graph.nodes[index] for index in block.nodes]
-    ops = dict(Counter(_operator(node) for node in nodes).most_common())
+    ops = dict(Counter(node.operator for node in nodes).most_common())
     return BlockSummary(block.device, len(nodes), ops, label(nodes[0]), label(nodes[-1]))
 
 
@@ -212,10 +212,11 @@ def _readers(graph: Graph, devices: Sequence[Device], value: str, device: Device
 
 
 def _fed_bytes(graph: Graph, devices: Sequence[Device], copied: Container[str]) -> int:
+    nodes_on_gpu = [node for node in graph.nodes if devices[node.index] == "gpu"]
+    captured = {name for node in nodes_on_gpu for name in node.captures}
     on_gpu = {
         name
-        for node in graph.nodes
-        if devices[node.index] == "gpu"
+        for node in nodes_on_gpu
         for position, name in enumerate(node.outputs)
         if position not in node.host_outputs
     }
@@ -225,10 +226,7 @@ def _fed_bytes(graph: Graph, devices: Sequence[Device], copied: Container[str]) 
         if name not in copied
         and not value.is_initializer
         and (
-            (value.is_output and name in on_gpu) or (value.is_input and _readers(graph, devices, name, "gpu"))
+            (value.is_output and name in on_gpu)
+            or (value.is_input and (name in captured or _readers(graph, devices, name, "gpu")))
         )
     )
-
-
-def _operator(node: Node) -> str:
-    return f"{node.domain}::{node.op_type}" if node.domain else node.op_type

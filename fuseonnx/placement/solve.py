@@ -7,7 +7,8 @@ on; a value costs one copy if one device makes it and the other needs it, howeve
 
 Constants are on both devices. Inputs of the graph are fed to the device that needs them, and outputs fetched
 from where they are, so they cost a copy only if both devices need them. What a GPU kernel reads in CPU memory
-(shapes, axes, conditions) is needed by the CPU, whatever device the node is on.
+(shapes, axes, conditions) is needed by the CPU, whatever device the node is on. Results that a body captures
+are needed where the node is that holds it.
 """
 
 from __future__ import annotations
@@ -171,6 +172,8 @@ def _ways(graph: Graph) -> Iterator[_Way]:
                 read_on_cpu.add(name)
             else:
                 users[name][node.index] = None
+        for name in filter(makers.__contains__, node.captures):
+            users[name][node.index] = None
     for name, value in graph.values.items():
         if not value.is_initializer and (name in users or name in read_on_cpu):
             yield _Way(value, makers.get(name, name), tuple(users[name]), name in read_on_cpu)

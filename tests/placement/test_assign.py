@@ -111,6 +111,25 @@ def on_cuda(text: str) -> dict[str, Decision]:
     }
 
 
+INSIDE = """<ir_version: 10, opset_import: ["" : 17, "my" : 1]>
+g (bool c, float[4] x) => (float[4] y, float[4] z) {
+  y = If (c) <
+      then_branch = t () => (float[4] p) { k = Constant <value = float {2}> () p = Det (x) },
+      else_branch = e () => (float[4] q) { q = my.outer (x) }
+  >
+  z = my.inner (x)
+}
+<domain: "my", opset_import: ["" : 17, "my" : 1]> outer (v) => (r) { s = my.inner (v) r = Celu (s) }
+<domain: "my", opset_import: ["" : 17]> inner (v) => (r) { t = Tan (v) r = Neg (t) }
+"""
+
+
+def test_operators_inside_that_stay_on_the_cpu() -> None:
+    graph = graph_of(parser.parse_model(INSIDE))
+    decisions = decide(graph, Kernels.load(), "cuda")
+    assert [decision.left for decision in decisions] == [("Det", "Tan", "Celu"), ("Tan",)]
+
+
 def table(definitions: Iterable[Any]) -> dict[str, list[Kernel]]:
     kernels: dict[str, list[Kernel]] = defaultdict(list)
     for each in definitions:

@@ -54,6 +54,22 @@ def test_network_on_the_gpu_and_selection_on_the_cpu(tmp_path: Path, batch: int 
     assert report.placed.seconds < report.by_itself.seconds
 
 
+def test_a_size_that_is_only_assumed_does_not_bring_the_network_to_the_cpu(tmp_path: Path) -> None:
+    """On an image of a single pixel, all of it would be cheaper there."""
+    model = detector()
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_param = "side"
+    onnx.save(model, tmp_path / "detector.onnx")
+    report = place(tmp_path / "detector.onnx").report
+    device_of = {node.name: node.device for node in report.nodes}
+    assert {device_of[name] for name in CONVOLUTIONS} == {"gpu"}
+    assert device_of["/selected/NonMaxSuppression"] == "cpu"
+    (note,) = report.notes
+    assert note.startswith(
+        "image is counted as [1, 3, 1, 1], and work that depends on more than its batch stays"
+    )
+
+
 def test_shape_arithmetic_stays_beside_the_blocks(tmp_path: Path) -> None:
     nodes = {node.name: node for node in placed_at(tmp_path, "N").report.nodes}
     for name in ("/head0.batch/Gather", "/head1.target/Concat"):

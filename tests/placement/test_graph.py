@@ -68,7 +68,22 @@ def test_the_work_is_that_of_the_whole_model(shapes: dict[str, tuple[int, ...]])
     )
     batch, height = (2, 10) if shapes else (1, 1)
     assert graph.nodes[0].flops == 2 * batch * 8 * height * 20 * 27
-    assert all(node.is_counted for node in graph.nodes)
+    assert all(node.is_counted for node in graph.nodes) == bool(shapes)
+
+
+def test_sizes_are_not_taken_for_known_that_are_only_assumed() -> None:
+    text = """g (float[batch, 3, side, side] x, float[3, n] t) => (float[batch, 3, h, h] y, float[3, n] z) {
+      p = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)
+      y = Relu (p)
+      z = Neg (t)
+    }"""
+    assumed = read(text)
+    assert [node.is_counted for node in assumed.nodes] == [False, False, False]
+    assert assumed.values["p"].dims == (1, 3, None, None)  # half of an assumed 1 is no size
+    assert assumed.values["p"].nbytes == 12
+    given = read(text, {"x": (2, 3, 8, 8)})
+    assert [node.is_counted for node in given.nodes] == [True, True, False]
+    assert given.values["p"].dims == (2, 3, 4, 4)
 
 
 def test_what_serves_only_as_a_shape() -> None:
@@ -141,6 +156,7 @@ def test_bodies_and_what_they_capture() -> None:
     }""")
     branches = graph.nodes[1]
     assert (branches.bodies, branches.captures, branches.inputs) == (2, ("a", "w"), ("c",))
+    assert [each.op_type for each in branches.inner] == ["MatMul", "Neg"]
     assert branches.flops == 2 * 8**3 + 8 * 8
     assert branches.host_inputs == {0}
 

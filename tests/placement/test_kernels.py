@@ -170,7 +170,7 @@ def test_types_of_sequences_and_of_parameters_named_after_an_operand() -> None:
 
 
 def test_a_provider_without_a_table_is_an_error() -> None:
-    with pytest.raises(OptionError, match="'npu' are not known: give a provider among cpu, cuda"):
+    with pytest.raises(OptionError, match=r"'npu' are not known: give cuda$"):
         Kernels.load().refuses("npu", make_node("Relu", ["float32"]))
 
 

@@ -37,11 +37,13 @@ GRAPH = Graph(
         (["com.microsoft::*=cpu"], {3: "cpu"}),
         (["name:a[0]=cpu"], {3: "cpu"}),
         (["*=cpu"], dict.fromkeys(range(5), "cpu")),
+        (["ai.onnx::Gelu=CPU"], {4: "cpu"}),
+        (["name:y=GPU"], {4: "gpu"}),
         ([], {}),
     ],
 )
 def test_what_a_pin_applies_to(texts: list[str], expected: dict[int, str]) -> None:
-    assert pinned(GRAPH, [Pin.parse(text) for text in texts]) == expected
+    assert pinned(GRAPH, [Pin.parse(text) for text in texts], "m.onnx") == expected
 
 
 @pytest.mark.parametrize(
@@ -59,10 +61,24 @@ def test_what_is_no_pin(text: str, problem: str) -> None:
         Pin.parse(text)
 
 
-@pytest.mark.parametrize("text", ["relu=cpu", "name:head=cpu", "/model/head/nms=cpu"])
-def test_a_pin_that_matches_nothing_is_an_error(text: str) -> None:
-    with pytest.raises(OptionError, match="matches no node"):
-        pinned(GRAPH, [Pin.parse(text)])
+@pytest.mark.parametrize(
+    ("text", "cure"),
+    [
+        ("relu=cpu", "write Relu"),
+        ("com.microsoft::GELU=cpu", "write com.microsoft::Gelu"),
+        ("name:head=cpu", "give one of its operators, or name:PATTERN"),
+        ("/model/head/nms=cpu", "give one of its operators, or name:PATTERN"),
+    ],
+)
+def test_a_pin_that_matches_nothing_is_an_error(text: str, cure: str) -> None:
+    with pytest.raises(OptionError, match=rf"m\.onnx: --pin '.*' matches no node: {cure}$"):
+        pinned(GRAPH, [Pin.parse(text)], "m.onnx")
+
+
+def test_the_cure_names_the_domain() -> None:
+    contrib = Graph(GRAPH.nodes[3:4], {})
+    with pytest.raises(OptionError, match=r"matches no node: write com\.microsoft::Gelu$"):
+        pinned(contrib, [Pin.parse("Gelu=cpu")], "m.onnx")
 
 
 def test_functions_are_rules_and_later_ones_outrank() -> None:
@@ -70,9 +86,9 @@ def test_functions_are_rules_and_later_ones_outrank() -> None:
         return "cpu" if "/back/" in node.name else None
 
     rules: list[Rule] = [Pin.parse("Relu=cuda"), back_to_cpu]
-    assert pinned(GRAPH, rules) == {0: "gpu", 2: "cpu"}
+    assert pinned(GRAPH, rules, "m.onnx") == {0: "gpu", 2: "cpu"}
 
 
 def test_a_function_that_returns_no_device_is_an_error() -> None:
     with pytest.raises(OptionError, match="puts node '/model/head/Relu' on 'left', which is no device"):
-        pinned(GRAPH, [lambda _node: "left"])
+        pinned(GRAPH, [lambda _node: "left"], "m.onnx")

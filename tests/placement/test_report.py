@@ -14,8 +14,9 @@ from fuseonnx.placement.blocks import blocks_of
 from fuseonnx.placement.copies import copies_of
 from fuseonnx.placement.graph import Graph, read_graph
 from fuseonnx.placement.notes import notes_on
-from fuseonnx.placement.report import CHEAPER, PINNED, Layout, layout_of, placed_nodes
+from fuseonnx.placement.report import CHEAPER, PINNED, Layout, Placement, layout_of, placed_nodes
 from fuseonnx.placement.solve import Cost
+from fuseonnx.placement_tables import placement_heading, placement_sections
 
 HEAD = '<ir_version: 10, opset_import: ["" : 17]>\n'
 FORK = """fork (float[2, 8] x) => (float[2, 8] out) {
@@ -92,6 +93,34 @@ def test_an_input_that_both_devices_read_comes_from_no_block() -> None:
         ("x", "cpu", "gpu", None)
     ]
     assert (found.copied_bytes, found.fed_bytes) == (16, 16)  # the input is copied, an output is fetched
+
+
+def test_inputs_that_a_body_captures_are_fed_to_its_device() -> None:
+    text = """g (bool c, float[8] x) => (float[8] y) {
+        y = If (c) <
+            then_branch = t () => (float[8] p) { p = Neg (x) },
+            else_branch = e () => (float[8] q) { q = Abs (x) }
+        >
+    }"""
+    assert layout(text, [GPU]).fed_bytes == 2 * 8 * 4
+    assert layout(text, [CPU]).fed_bytes == 0
+
+
+def test_what_runs_on_the_cpu_inside_others_is_told() -> None:
+    graph = read(FORK)
+    decisions = [Decision(GPU, left=("Unique", "Tan"))] * 3 + [Decision(GPU)] * 2
+    (note,) = notes_on(graph, decisions, [GPU, CPU, GPU, GPU, GPU], {}, "m.onnx")
+    assert note.startswith("Unique, Tan inside (a) and 1 more: onnxruntime has no kernel on the GPU")
+
+
+def test_the_tables_count_in_words_and_microseconds() -> None:
+    text = "g (float[1000, 1000] x) => (float[1000, 1000] y) { y = Relu (x) }"
+    found = layout(text, [GPU])
+    report = Placement("m.onnx", None, "CUDAExecutionProvider", "0", (), found, found, "")
+    assert placement_heading(report) == "m.onnx: 1 node on the GPU, 0 on the CPU, 0 copies of 0 bytes a run"
+    summary = next(placement_sections(report, top=0))
+    # 8 MB at 1 TB/s
+    assert ("cost of a run, estimated", "8.0 µs", "8.0 µs") in summary.rows
 
 
 def test_nothing_crosses_if_all_is_on_the_cpu() -> None:

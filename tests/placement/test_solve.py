@@ -200,6 +200,15 @@ def test_shapes_stay_on_the_cpu_and_bodies_where_they_are() -> None:
     assert place_best(graph_of(body, small[1]), [Decision("cpu"), forced], {}, COST)[0] == "cpu"
 
 
+def test_what_a_body_captures_is_needed_where_the_node_is() -> None:
+    forced = Decision("cpu", is_forced=True)
+    branches = replace(node(2, "If", "c", "y"), bodies=2, captures=("b", "x"))
+    nodes = [node(0, "Unique", "t", "a"), node(1, "Expand", "a", "b", 10), branches]
+    graph = graph_of(nodes, value("b", 4000), value("x", is_input=True), value("c", is_input=True))
+    assert place_best(graph, [forced, FREE, FREE], {}, COST) == ("cpu", "gpu", "gpu")
+    assert total(graph, ["cpu", "cpu", "gpu"], COST) == 10 + (100 + 4000)
+
+
 def test_constant_nodes_cost_nothing() -> None:
     folded = replace(node(0, "Expand", "w s", "c", 10**6), is_constant=True, host_inputs=frozenset({1}))
     graph = graph_of([folded, node(1, "Add", "x c", "y", 10)], value("c", is_initializer=True))
