@@ -19,7 +19,6 @@ from fuseonnx.errors import RewriteError
 from fuseonnx.io.freeze import freeze
 from fuseonnx.io.load import Loaded, load
 from fuseonnx.io.save import Draft, write_draft
-from fuseonnx.passes.sink_initializers import WEIGHTS_BESIDE
 from fuseonnx.report import SWITCHED_OFF, GraphStats, RolledBack, Verification
 from fuseonnx.runtime.verify import Verifier
 
@@ -111,7 +110,6 @@ def _rewritten(recipe: Recipe, journal: Journal, on_progress: OnProgress) -> tup
     loaded = load(recipe.source)
     before = graph_stats(loaded.model, loaded.file_bytes)
     loaded = freeze(loaded, recipe.fix_shapes)
-    loaded.model.meta[WEIGHTS_BESIDE] = recipe.external_data or bool(loaded.signature.external_files)
     with about(recipe.source):
         pipeline.run(loaded.model, recipe.stages, journal, analyse=annotate, on_stage=on_progress)
         if recipe.forms:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-
-import onnx
 
 from fuseonnx.errors import BackendError, OptionError
 from fuseonnx.frontends import ModelLike, Source, opened
 from fuseonnx.io.load import read_weightless
-from fuseonnx.runtime.batches import batch_inputs, rebatched, usual_shapes
+from fuseonnx.runtime.batches import batch_inputs, rebatched, usual_inputs
 from fuseonnx.runtime.benchmark import SECONDS, Benchmark, benchmark, described
 from fuseonnx.runtime.binding import with_cuda_graph
-from fuseonnx.runtime.inputs import make_inputs
 from fuseonnx.runtime.provider_options import ProviderOptions
 from fuseonnx.runtime.providers import Backend, Provider, as_backend, for_equivalence
 from fuseonnx.runtime.recording import require_same_inputs
-from fuseonnx.runtime.samples import load_samples
+from fuseonnx.runtime.samples import first_sample
 from fuseonnx.runtime.session import Feeds, open_session, run
 from fuseonnx.runtime.sizes import input_specs
 from fuseonnx.runtime.uses import Uses
@@ -72,7 +69,7 @@ def bench(  # noqa: PLR0913
         sources = [stack.enter_context(opened(model)) for model in several]
         on_progress("find inputs")
         notes: list[str] = []
-        inputs = _inputs(sources, backend, batches, input_shapes or {}, samples, notes)
+        inputs = _inputs(sources, backend, list(dict.fromkeys(batches)), input_shapes or {}, samples, notes)
         return benchmark(
             _named(sources), inputs, backend, seconds=seconds, notes=notes, on_progress=on_progress
         )
@@ -110,11 +107,11 @@ def _inputs(
     specs = input_specs(graph, uses, shapes)
     attempt = _attempt(sources, backend)
     if samples:
-        label, feeds = load_samples(Path(samples), specs)[0]
+        label, feeds = first_sample(Path(samples), specs)
         if reason := attempt(feeds):
             raise BackendError(f"{label}: does not fit: {reason}")
     else:
-        feeds = _made_up(sources[0].name, graph, shapes, attempt)
+        feeds = usual_inputs(sources[0].name, graph, shapes, attempt)
         notes += [
             f"input {spec.name!r} is dynamic: {described(feeds[spec.name])} was chosen;"
             " give --input-shape for another size"
@@ -166,29 +163,3 @@ def _attempt(sources: Sequence[Source], backend: Backend) -> Callable[[Feeds], s
         return ""
 
     return attempt
-
-
-def _made_up(
-    name: str,
-    graph: onnx.ModelProto,
-    shapes: Mapping[str, Sequence[int]],
-    attempt: Callable[[Feeds], str],
-) -> Feeds:
-    """Return the first inputs that all models accept, of the sizes that are usual if possible."""
-    refused = ["they take none"]
-
-    def accepts(feeds: Feeds) -> bool:
-        refused.append(attempt(feeds))
-        return not refused[-1]
-
-    def candidates() -> Iterator[tuple[str, Feeds]]:
-        usual = usual_shapes(input_specs(graph, Uses(graph), shapes))
-        if usual:
-            yield from make_inputs(graph, shapes={**usual, **shapes}, accepts=accepts)
-        yield from make_inputs(graph, shapes=shapes, accepts=accepts)
-
-    for _, feeds in candidates():
-        return feeds
-    raise BackendError(
-        f"{name}: no generated input is accepted: give --input-shape or --inputs; {refused[-1]}"
-    )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeAlias, Unpack
 import numpy as np
 
 from fuseonnx.clock import Clock
-from fuseonnx.errors import OptionError
 from fuseonnx.exporting import verifier_of
 from fuseonnx.frontends import ExportKeywords, ModelLike, opened
 from fuseonnx.frontends.graphsurgeon import as_step
@@ -153,9 +152,7 @@ def _placed(model: Path, backend: Backend) -> str:
 def _samples(given: GivenSamples) -> Samples:
     if isinstance(given, str | Path):
         return Path(given)
-    if isinstance(given, Mapping):
-        raise OptionError("samples: is one mapping of inputs; give a list of them, [samples]")
-    return given if callable(given) else list(given)
+    return given if callable(given) or isinstance(given, Mapping) else list(given)
 
 
 def _labels(given: GivenLabels) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fuseonnx.comparing import Comparison
-from fuseonnx.markdown import Section
+from fuseonnx.markdown import Section, dtype_name
 from fuseonnx.report import OutputDifference
 from fuseonnx.runtime.accuracy import Accuracy
 from fuseonnx.runtime.divergence import Divergence
@@ -73,7 +73,7 @@ def _outputs(comparison: Comparison) -> Section:
 def _output(output: OutputDifference) -> tuple[str, ...]:
     return (
         output.name,
-        output.dtype.removeprefix("tensor(").removesuffix(")"),
+        dtype_name(output.dtype),
         f"{output.max_abs:.1e}",
         f"{output.mean_abs:.1e}",
         f"{output.relative:.1e}",
@@ -82,7 +82,7 @@ def _output(output: OutputDifference) -> tuple[str, ...]:
         "" if output.cosine is None else _cosine(output.cosine),
         "" if output.snr_db is None else f"{output.snr_db:.1f}",
         f"{output.noise_floor:.1e}",
-        f"{output.multiple:.2f}",
+        f"{output.multiple:.2f}" if output.multiple < 1000 else f"{output.multiple:.1e}",
         output.run,
         "ok" if output.passed else "FAILED",
     )

@@ -119,6 +119,11 @@ def human_bytes(count: int) -> str:
     return f"{count} bytes" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
 
 
+def dtype_name(declared: str) -> str:
+    """Return `float` for onnxruntime's `tensor(float)`; `seq(tensor(float))` and the like as they are."""
+    return declared[len("tensor(") : -1] if declared.startswith("tensor(") else declared
+
+
 def _size(report: Report) -> Section:
     before, after = report.before, report.after
     rows = [
@@ -181,7 +186,7 @@ def _verification(title: str, verification: Verification) -> Section:
     rows = tuple(
         (
             output.name,
-            output.dtype.removeprefix("tensor(").removesuffix(")"),
+            dtype_name(output.dtype),
             f"{output.max_abs:.1e}",
             f"{output.mean_abs:.1e}",
             f"{output.relative:.1e}",

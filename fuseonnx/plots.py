@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ def check_plot(path: Path) -> None:
 def plot_benchmark(benchmark: Benchmark, path: Path) -> None:
     """Draw the latencies of the single runs, and the throughput where there are several batch sizes.
 
+    The file is there whole or not at all.
+
     Raises:
         OptionError: as `check_plot`.
         ModelSaveError: the file cannot be written.
@@ -52,10 +55,14 @@ def plot_benchmark(benchmark: Benchmark, path: Path) -> None:
     for unused in axes[count:]:
         unused.set_visible(False)
     figure.suptitle(_conditions(benchmark), fontsize=9, color="#555555")
+    draft = path.with_name(f".{path.name}.fuseonnx-{os.getpid()}")
     try:
-        figure.savefig(path, dpi=150)
+        figure.savefig(draft, dpi=150, format=path.suffix[1:].lower())
+        draft.replace(path)
     except OSError as error:
         raise ModelSaveError(f"{path}: cannot be written: {error.strerror}; name another file") from None
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _distribution(axes: Any, benchmark: Benchmark, point: Point) -> None:

@@ -29,8 +29,9 @@ def diff_heading(diff: ProfileDiff) -> str:
 def profile_sections(profile: Profile, *, top: int, width: int | None = None) -> Iterator[Section]:
     """Yield the tables of a profile: of the nodes the `top` slowest, fitted into `width` letters."""
     yield _groups("Where the time goes", "", profile.kinds)
-    yield _groups("Operators", "operator", profile.ops)
-    if top:
+    if profile.ops:
+        yield _groups("Operators", "operator", profile.ops)
+    if top and profile.nodes:
         yield _nodes(profile.nodes, top, width)
     yield _conditions(profile)
 
@@ -41,7 +42,8 @@ def diff_sections(diff: ProfileDiff) -> Iterator[Section]:
         "under the profiler", (len(diff.before.nodes), len(diff.after.nodes)), (diff.before.ms, diff.after.ms)
     )
     yield _changes("Where the time goes", "", (*diff.kinds, total))
-    yield _changes("Operators, the largest change first", "operator", diff.ops)
+    if diff.ops:
+        yield _changes("Operators, the largest change first", "operator", diff.ops)
     yield _conditions(diff.before, diff.after)
 
 
@@ -138,10 +140,15 @@ def _conditions(*profiles: Profile) -> Section:
         *((f"input {name}", described) for name, described in first.inputs.items()),
         ("runs", f"{runs}; as many without the profiler (the fastest)"),
         ("threads", str(first.threads or "onnxruntime's choice")),
-        ("ran on", ", ".join(dict.fromkeys(node.provider for each in profiles for node in each.nodes))),
-        (f"onnxruntime {first.onnxruntime}", f"graph optimizations {'on' if first.optimized else 'off'}"),
+        ("ran on", _providers(profiles)),
+        ("onnxruntime", f"{first.onnxruntime}, graph optimizations {'on' if first.optimized else 'off'}"),
     )
     return Section("Conditions", ("", ""), rows, "ll", _notes(*profiles))
+
+
+def _providers(profiles: Sequence[Profile]) -> str:
+    names = dict.fromkeys(node.provider for each in profiles for node in each.nodes)
+    return ", ".join(name.removesuffix("ExecutionProvider") for name in names) or "nothing: no node is left"
 
 
 def _notes(*profiles: Profile) -> tuple[str, ...]:

@@ -12,12 +12,12 @@ import onnx
 from fuseonnx.errors import BackendError, ModelSaveError, OptionError
 from fuseonnx.frontends import ModelLike, Source, opened
 from fuseonnx.io.load import read_weightless
-from fuseonnx.runtime.inputs import make_inputs
+from fuseonnx.runtime.batches import usual_inputs
 from fuseonnx.runtime.profile import Profile, ProfileDiff, diff_of, profile_of
 from fuseonnx.runtime.provider_options import ProviderOptions
 from fuseonnx.runtime.providers import Backend, Provider, as_backend
 from fuseonnx.runtime.recording import record
-from fuseonnx.runtime.samples import load_samples
+from fuseonnx.runtime.samples import first_sample
 from fuseonnx.runtime.session import Feeds, open_session, run
 from fuseonnx.runtime.sizes import input_specs
 from fuseonnx.runtime.trace import Trace, write_trace
@@ -145,23 +145,17 @@ def _feeds(
     """Return the first sample, or inputs that the model accepts; and a note if their sizes are a guess."""
     specs = input_specs(graph, Uses(graph), shapes)
     if samples:
-        return load_samples(Path(samples), specs)[0][1], []
+        return first_sample(Path(samples), specs)[1], []
     session = open_session(source.path, backend, optimized=optimized)
-    refused = [""]
 
-    def accepts(feeds: Feeds) -> bool:
+    def attempt(feeds: Feeds) -> str:
         try:
             run(session, feeds)
         except BackendError as error:
-            refused.append(str(error))
-            return False
-        return True
+            return str(error)
+        return ""
 
-    _, feeds = next(make_inputs(graph, shapes=shapes, accepts=accepts), ("", None))
-    if feeds is None:
-        raise BackendError(
-            f"{source.name}: no generated input is accepted: give --input-shape or --inputs; {refused[-1]}"
-        )
+    feeds = usual_inputs(source.name, graph, shapes, attempt)
     guessed = [spec.name for spec in specs if any(isinstance(dim, str) for dim in spec.dims)]
     note = f"sizes that the model leaves open are a guess ({', '.join(guessed)}): --input-shape gives others"
     return feeds, [note] if guessed else []

@@ -59,9 +59,10 @@ class OutputDifference:
     original's output, `noise_floor` how far the original itself moves there under valid re-evaluations,
     and `allowed` the difference up to which it passes. `dtype` is onnxruntime's name: `tensor(float)`…
 
-    `multiple` is `max_abs` over `noise_floor`, `ulp` is `max_abs` in units in the last place; `max_ulp`,
-    `mean_ulp`, `cosine` and `snr_db` (decibels) are over all elements, of the worst run, and like `ulp` None
-    for what is not floating point; see `fuseonnx.runtime.metrics`. `run` is the run with `max_abs`.
+    `multiple` is `max_abs` over `noise_floor`, infinite where what is wrong has no noise; `ulp` is `max_abs`
+    in units in the last place; `max_ulp`, `mean_ulp`, `cosine` and `snr_db` (decibels) are over all elements,
+    of the worst run, and like `ulp` None for what is not floating point; see `fuseonnx.runtime.metrics`.
+    `run` is the run with `max_abs`.
     """
 
     name: str

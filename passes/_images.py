@@ -25,9 +25,9 @@ from fuseonnx.passes._flip import Perm, compose, is_identity
 from fuseonnx.passes._reshaped import new_target
 
 ROWS: Perm = (0, 2, 3, 1)
-_HEADS_FIRST: Perm = (0, 2, 1, 3)
-_SIZES_FIRST: Perm = (0, 1, 3, 2)
 _POSITIONS_FIRST: Perm = (0, 3, 1, 2)
+_HEADS_BEHIND_POSITIONS: Perm = (0, 2, 1, 3)
+_SIZES_BEFORE_POSITIONS: Perm = (0, 1, 3, 2)
 _SPLIT_TAKES_SIZES = 13
 _BLOCK = 4
 """onnxruntime's blocked convolutions take channels by four."""
@@ -43,13 +43,13 @@ class Source:
         batch: its first dim.
         dims: the others.
         compute: makes it.
-        pays: whether a convolution made it, so that it is there in any case.
+        convolved: whether a convolution made it, or what it is computed of.
     """
 
     batch: int | ir.SymbolicDim
     dims: tuple[int, int, int]
     compute: Callable[[Builder], ir.Value]
-    pays: bool = False
+    convolved: bool = False
     _turned: dict[Perm, ir.Value] = field(default_factory=dict)
 
     def value(self, new: Builder, perm: Perm = (0, 1, 2, 3)) -> ir.Value:
@@ -71,7 +71,7 @@ class Source:
             self.batch,
             dims,
             lambda new: new.op("Reshape", self.value(new), int64s(new, [0, *dims])),
-            self.pays,
+            self.convolved,
         )
 
 
@@ -98,9 +98,10 @@ class Views:
     """Finds the views of one graph, from its first node to its last."""
 
     def __init__(self, opset: int) -> None:
-        self.of: dict[ir.Value, View] = {}
+        self.of: dict[ir.Value | None, View] = {}
         self.opset = opset
-        self._grids: dict[int, tuple[int, int]] = {}
+        self.grids: dict[int, tuple[int, int]] = {}
+        """A number of positions to the rows and columns of the last image with so many."""
 
     def read(self, node: ir.Node) -> bool:
         """Note what the outputs of a node are views of; return whether they all are."""
@@ -115,29 +116,25 @@ class Views:
 
     def image(self, value: ir.Value | None) -> Source | None:
         """Return the image whose channels are the innermost axis of the elements of a value."""
-        view = self.of.get(value) if value is not None else None
+        view = self.of.get(value)
         return view.source if view is not None and view.perm == ROWS else None
 
-    def enter(self, value: ir.Value, source: Source) -> list[View]:
+    def enter(self, source: Source) -> list[View]:
         """Return the view of an image, and remember how many rows and columns it has."""
-        self._grids[source.dims[1] * source.dims[2]] = source.dims[1:]
+        self.grids[source.dims[1] * source.dims[2]] = source.dims[1:]
         return [View(source, ROWS)]
-
-    def grid(self, positions: int) -> tuple[int, int] | None:
-        """Return the rows and columns of the last image with so many positions."""
-        return self._grids.get(positions)
 
     def as_is(self, value: ir.Value | None) -> View | None:
         """Return the view that a value is, shape and all; of heads if it is [n, h·w, heads, size]."""
-        view = self.of.get(value) if value is not None else None
-        dims = known_dims(value) if value is not None else None
-        if view is None or dims is None or len(dims) != len(view.perm):
+        view = self.of.get(value)
+        dims = _three_dims(value)
+        if view is None or dims is None:
             return None
         full = (None, *view.source.dims)
-        if dims[1:] == [full[axis] for axis in view.perm[1:]] and view.perm[0] == 0:
+        if dims == tuple(full[axis] for axis in view.perm[1:]):
             return view
         channels, height, width = view.source.dims
-        positions, heads, size = (dim or 0 for dim in dims[1:])
+        positions, heads, size = dims
         if view.perm != ROWS or (positions, heads * size) != (height * width, channels):
             return None
         return View(view.source.reshaped((heads, size, positions)), _POSITIONS_FIRST)
@@ -148,33 +145,44 @@ def _target(value: ir.Value) -> object:
     return None if dims is None else new_target(dims)
 
 
+def _three_dims(value: ir.Value | None) -> tuple[int, int, int] | None:
+    """Return the dims after the first one, if there are three and all are known."""
+    match known_dims(value) if value is not None else None:
+        case [_, int(first), int(second), int(third)]:
+            return first, second, third
+    return None
+
+
 def _transpose(views: Views, node: ir.Node) -> list[View] | None:
+    """Follow a view, or begin one: of an image, or of what attention gives [n, heads, h·w, size]."""
     data, perm = node.inputs[0], tuple(node.attributes.get_ints("perm") or ())
-    view = views.as_is(data)
+    view, dims = views.as_is(data), _three_dims(data)
     if view is not None and perm:
         return [View(view.source, compose(view.perm, perm))]
-    dims = known_dims(data) if data is not None and data.dtype is ir.DataType.FLOAT else None
-    if data is None or data.shape is None or dims is None or len(dims) != 4 or None in dims[1:]:
+    if data is None or data.shape is None or dims is None or data.dtype is not ir.DataType.FLOAT:
         return None
-    batch, (first, second, third) = data.shape[0], (dim or 0 for dim in dims[1:])
+    batch = data.shape[0]
     if perm == ROWS:
-        return views.enter(node.outputs[0], Source(batch, (first, second, third), lambda _new: data))
-    grid = views.grid(second) if perm == _HEADS_FIRST else None
+        return views.enter(Source(batch, dims, lambda _new: data))
+    heads, positions, size = dims
+    grid = views.grids.get(positions) if perm == _HEADS_BEHIND_POSITIONS else None
     if grid is None:
         return None
-    swap = {"perm": _SIZES_FIRST}
-    turned = Source(batch, (first, third, second), lambda new: new.op("Transpose", data, attributes=swap))
-    return [View(turned.reshaped((first * third, *grid)), ROWS)]
+    turn = {"perm": _SIZES_BEFORE_POSITIONS}
+    turned = Source(batch, (heads, size, positions), lambda new: new.op("Transpose", data, attributes=turn))
+    return [View(turned.reshaped((heads * size, *grid)), ROWS)]
 
 
 def _reshape(views: Views, node: ir.Node) -> list[View] | None:
-    data = node.inputs[0]
-    return [views.of[data]] if data is not None and data in views.of else None
+    """The same elements in the same order are the same view."""
+    view = views.of.get(node.inputs[0])
+    return None if view is None else [view]
 
 
 def _activation(views: Views, node: ir.Node) -> list[View] | None:
+    """Compute an operator of single elements on the source."""
     data, bounds = node.inputs[0], node.inputs[1:]
-    view = views.of.get(data) if data is not None else None
+    view = views.of.get(data)
     if view is None or any(bound is not None and not is_const(bound) for bound in bounds):
         return None
     source = view.source
@@ -182,11 +190,12 @@ def _activation(views: Views, node: ir.Node) -> list[View] | None:
     def compute(new: Builder) -> ir.Value:
         return new.op(node.op_type, source.value(new), *bounds, attributes=node.attributes, like=node)
 
-    return [View(Source(source.batch, source.dims, compute, source.pays), view.perm)]
+    return [View(Source(source.batch, source.dims, compute, source.convolved), view.perm)]
 
 
 def _add(views: Views, node: ir.Node) -> list[View] | None:
-    a, b = (views.of.get(value) if value is not None else None for value in node.inputs)
+    """Add two sources of one shape, viewed alike."""
+    a, b = map(views.of.get, node.inputs)
     if a is None or b is None or (a.perm, a.source.dims) != (b.perm, b.source.dims):
         return None
     dims = dims_of(node.inputs[0])
@@ -197,7 +206,7 @@ def _add(views: Views, node: ir.Node) -> list[View] | None:
         left.batch,
         left.dims,
         lambda new: new.op("Add", left.value(new), right.value(new), like=node),
-        left.pays or right.pays,
+        left.convolved or right.convolved,
     )
     return [View(both, a.perm)]
 
@@ -229,7 +238,7 @@ def _gemm(views: Views, node: ir.Node) -> list[View] | None:
         attributes = {"kernel_shape": [1, 1]}
         return new.op("Conv", image.value(new), weights, bias, attributes=attributes)
 
-    return [View(Source(image.batch, (outputs, *image.dims[1:]), compute, pays=True), ROWS)]
+    return [View(Source(image.batch, (outputs, *image.dims[1:]), compute, convolved=True), ROWS)]
 
 
 def _split(views: Views, node: ir.Node) -> list[View] | None:
@@ -253,7 +262,7 @@ def _split(views: Views, node: ir.Node) -> list[View] | None:
     heads, _, positions = source.dims
     return [
         View(
-            Source(source.batch, (heads, size, positions), partial(part, index), source.pays),
+            Source(source.batch, (heads, size, positions), partial(part, index), source.convolved),
             _POSITIONS_FIRST,
         )
         for index, size in enumerate(numbers)
@@ -262,14 +271,14 @@ def _split(views: Views, node: ir.Node) -> list[View] | None:
 
 def _slice(views: Views, node: ir.Node) -> list[View] | None:
     """Take every other row and column, say, of an image."""
-    view, output = views.as_is(node.inputs[0]), node.outputs[0]
+    view, dims = views.as_is(node.inputs[0]), _three_dims(node.outputs[0])
     starts, ends, axes, steps = (input_of(node, index) for index in (1, 2, 3, 4))
-    dims, sliced = known_dims(output), integers_of(axes)
-    if view is None or view.perm != ROWS or dims is None or None in dims[1:]:
+    sliced = integers_of(axes)
+    if view is None or view.perm != ROWS or dims is None:
         return None
     if axes is None or axes.dtype is None or sliced is None:
         return None
-    height, width, channels = (dim or 0 for dim in dims[1:])
+    height, width, channels = dims
     source, moved = view.source, np.array([ROWS[axis] for axis in sliced], axes.dtype.numpy())
     if 0 in moved or channels != source.dims[0]:
         return None
@@ -277,7 +286,7 @@ def _slice(views: Views, node: ir.Node) -> list[View] | None:
     def compute(new: Builder) -> ir.Value:
         return new.op("Slice", source.value(new), starts, ends, new.const(moved), steps, like=node)
 
-    return views.enter(output, Source(source.batch, (channels, height, width), compute, source.pays))
+    return views.enter(Source(source.batch, (channels, height, width), compute, source.convolved))
 
 
 _FINDERS: dict[str, Callable[[Views, ir.Node], list[View] | None]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import onnx_ir as ir
@@ -15,9 +15,8 @@ from fuseonnx.passes._ifs import producer, without_outputs
 
 _SCAN_OF_BATCHES_BEFORE = 9
 EXACT_BELOW = 1 << 23
-"""Numbers below this one, and the sums of two of them, are exact as float32."""
-
-_EXACT = (ir.DataType.INT32, ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.DOUBLE)
+"""Numbers below this one, and the sums of two of them, are exact in each of `_COUNTING`."""
+_COUNTING = (ir.DataType.INT32, ir.DataType.INT64, ir.DataType.FLOAT, ir.DataType.DOUBLE)
 
 
 class State(NamedTuple):
@@ -73,34 +72,40 @@ def runs(repetition: Repetition) -> bool:
 
 
 def counts_from(repetition: Repetition, index: int) -> int | None:
-    """Return with which number a state of a Loop begins that grows by one in each trip, None for another."""
+    """Return s if a state of a Loop is s in its first trip and one more in each that follows, else None."""
     initial, formal, _ = repetition.states[index]
-    add = producer(source_of(repetition.result(index)), "Add")
-    start = _integer(initial)
-    if add is None or start is None or formal not in map(_source, add.inputs):
-        return None
-    return start if 1 in map(_integer, add.inputs) else None
+    for term, step in _terms(repetition.result(index)):
+        if step == 1 and source_of(term) is formal:
+            return _integer(initial)
+    return None
 
 
 def distance_from_trip(value: ir.Value, repetition: Repetition) -> int | None:
-    """Return by how much a number is ahead of that of the trip in every trip of a Loop, None if unknown."""
+    """Return d if a number is that of the trip plus d in every trip of a Loop, None if that is unknown."""
     value = source_of(value)
     if value is repetition.body.inputs[0]:
         return 0
     for index, state in enumerate(repetition.states):
         if value is state.formal:
             return counts_from(repetition, index)
-    node = value.producer()
-    if node is None or node.domain or node.op_type not in ("Add", "Cast"):
+    if value.dtype not in _COUNTING:
         return None
-    steps = [_integer(each) for each in node.inputs]
-    ahead = [distance_from_trip(each, repetition) for each in node.inputs if each and not is_const(each)]
-    if len(ahead) != 1 or ahead[0] is None or value.dtype not in _EXACT:
-        return None
-    if node.op_type == "Cast":
-        return ahead[0]
-    step = steps[0] if steps[1] is None else steps[1]
-    return None if step is None or abs(ahead[0] + step) >= EXACT_BELOW else ahead[0] + step
+    cast = producer(value, "Cast")
+    for term, step in [(cast.inputs[0], 0)] if cast is not None else _terms(value):
+        distance = None if term is None else distance_from_trip(term, repetition)
+        if distance is not None and abs(distance + step) < EXACT_BELOW:
+            return distance + step
+    return None
+
+
+def _terms(value: ir.Value) -> Iterator[tuple[ir.Value, int]]:
+    """Yield x and 7 for Add(x, 7) or Add(7, x)."""
+    add = producer(source_of(value), "Add")
+    if add is not None:
+        for term, constant in (add.inputs, reversed(add.inputs)):
+            step = _integer(constant)
+            if term is not None and step is not None:
+                yield term, step
 
 
 def _integer(value: ir.Value | None) -> int | None:
@@ -111,14 +116,10 @@ def _integer(value: ir.Value | None) -> int | None:
     return None if array.shape else int(array)
 
 
-def _source(value: ir.Value | None) -> ir.Value | None:
-    return None if value is None else source_of(value)
-
-
 def without_states(repetition: Repetition, dropped: Collection[int]) -> None:
     """Replace a Loop or Scan by one that carries less; without results, it goes."""
     node, body, first = repetition.node, repetition.body, repetition.first
-    results = [repetition.result(index) for index in dropped]
+    dead = [repetition.result(index) for index in dropped]
     if len(dropped) == len(node.outputs):
         detach(node)
         return
@@ -130,10 +131,15 @@ def without_states(repetition: Repetition, dropped: Collection[int]) -> None:
     new.resize_inputs(len(inputs))
     body.inputs.clear()
     body.inputs.extend(formals)
-    for result in results:
-        behind = result.producer()
-        if behind is not None and behind.graph is body:
-            remove_if_dead(behind, {})
+    for result in dead:
+        remove_from_body(result, body)
+
+
+def remove_from_body(result: ir.Value, body: ir.Graph) -> None:
+    """Remove what made a result that the body no longer has, as far as nothing else needs it."""
+    maker = result.producer()
+    if maker is not None and maker.graph is body:
+        remove_if_dead(maker, {})
 
 
 def identity_of(value: ir.Value, names: Names) -> ir.Node:

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from fuseonnx.analysis import symbolic
+from fuseonnx.analysis.expr import Number, name_of
 from fuseonnx.passes._flip import Perm
 
 Dims = Sequence[int | str | None]
@@ -20,11 +22,22 @@ Dims = Sequence[int | str | None]
 
 
 def dims_of(value: ir.Value | None) -> Dims | None:
-    """Return the dims of a value, or None if its rank is unknown."""
+    """Return the dims of a value, or None if its rank is unknown.
+
+    What its shape does not say may be known in symbols, from what it is computed from: `batch`, or `4*batch`.
+    """
     if value is None or value.shape is None:
         return None
-    dims = [dim if isinstance(dim, int) else dim.value for dim in value.shape]
-    return [None if isinstance(dim, int) and dim < 0 else dim for dim in dims]  # -1: some exporters' unknown
+    noted = [dim if isinstance(dim, int) else dim.value for dim in value.shape]
+    dims = [None if isinstance(dim, int) and dim < 0 else dim for dim in noted]  # -1: some exporters' unknown
+    derived = symbolic.dims_of(value) if None in dims else None
+    if derived is None or len(derived) != len(dims):
+        return dims
+    return [_named(other) if dim is None else dim for dim, other in zip(dims, derived, strict=True)]
+
+
+def _named(dim: Number) -> int | str:
+    return dim if isinstance(dim, int) else name_of(dim) or str(dim)
 
 
 def perm_through(before: Dims, after: Dims, perm: Perm) -> Perm | None:

@@ -46,7 +46,7 @@ class _Change:
         self._graph, self._views, self._names = graph, views, names
         self._constant_nodes = constant_nodes
         self._nodes = {node: None for node in graph if views.read(node)}
-        self._new = [node for node in self._nodes if all(views.of[each].source.pays for each in node.outputs)]
+        self._new = [node for node in self._nodes if views.of[node.outputs[0]].source.convolved]
         self.first = next((node for node in self._new if node.op_type == "Gemm"), None)
 
     def pays(self) -> bool:

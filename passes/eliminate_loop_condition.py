@@ -14,12 +14,14 @@ SimpleRNN 0.69.
 
 from __future__ import annotations
 
+import operator
+
 import onnx_ir as ir
 
 from fuseonnx.analysis.shapes import rank
 from fuseonnx.core.builder import Names
 from fuseonnx.core.constants import array_of, is_const
-from fuseonnx.core.graph import remove_if_dead, top_graphs
+from fuseonnx.core.graph import top_graphs
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
 from fuseonnx.passes._loops import (
@@ -27,34 +29,36 @@ from fuseonnx.passes._loops import (
     Repetition,
     distance_from_trip,
     identity_of,
+    remove_from_body,
     repetitions_in,
     source_of,
 )
 
 _NAME = "eliminate_loop_condition"
+_COMPARISONS = {"Less": operator.lt, "LessOrEqual": operator.le}
 
 
 def run(model: ir.Model, journal: Journal) -> None:
-    """Visit each Loop whose limit is constant."""
+    """Visit each Loop."""
     names = Names(model)
     for top in top_graphs(model):
         for loop in repetitions_in(top):
             at = loop.node.outputs[0].name or ""
-            if _is_limited(loop) and _is_needless(loop) and journal.admits(_NAME, at):
+            if _is_needless(loop) and journal.admits(_NAME, at):
                 _pass_on(loop, names)
                 journal.record(_NAME, at)
 
 
-def _is_limited(repetition: Repetition) -> bool:
-    return repetition.node.op_type == "Loop" and is_const(repetition.node.inputs[0])
-
-
 def _is_needless(loop: Repetition) -> bool:
-    """Whether a Loop computes its condition, and the limit ends it no later."""
-    limit, go, again = loop.node.inputs[0], loop.body.inputs[1], source_of(loop.body.outputs[0])
-    if limit is None or again is go or is_const(again) or (rank(again) or 0) != (rank(go) or 0):
+    """Whether a Loop computes its condition, and its limit, a constant, ends it no later."""
+    limit = loop.node.inputs[0]
+    if loop.node.op_type != "Loop" or limit is None or not is_const(limit):
         return False
-    return _holds(again, loop, int(array_of(limit).item()))
+    go, again = loop.body.inputs[1], source_of(loop.body.outputs[0])
+    if again is go or is_const(again) or (rank(again) or 0) != (rank(go) or 0):
+        return False
+    trips = int(array_of(limit).item())
+    return trips < EXACT_BELOW and _holds(again, loop, trips)
 
 
 def _holds(condition: ir.Value, loop: Repetition, trips: int) -> bool:
@@ -72,13 +76,13 @@ def _holds(condition: ir.Value, loop: Repetition, trips: int) -> bool:
         return False
     if node.op_type == "And":
         return _holds(first, loop, trips) and _holds(second, loop, trips)
-    if node.op_type not in ("Less", "LessOrEqual") or not is_const(second):
+    if node.op_type not in _COMPARISONS or not is_const(second):
         return False
-    ahead, bounds = distance_from_trip(first, loop), array_of(second)
-    if ahead is None or trips >= EXACT_BELOW or bounds.size != 1:
+    distance, bound = distance_from_trip(first, loop), array_of(second)
+    if distance is None or bound.size != 1:
         return False
-    largest, bound = trips - 2 + ahead, bounds.item()
-    return bool(largest < bound or (node.op_type == "LessOrEqual" and largest == bound))
+    last_but_one = trips - 2
+    return bool(_COMPARISONS[node.op_type](last_but_one + distance, bound.item()))
 
 
 def _pass_on(loop: Repetition, names: Names) -> None:
@@ -87,9 +91,7 @@ def _pass_on(loop: Repetition, names: Names) -> None:
     passed = identity_of(go, names)
     loop.body.append(passed)
     loop.body.outputs[0] = passed.outputs[0]
-    behind = old.producer()
-    if behind is not None and behind.graph is loop.body:
-        remove_if_dead(behind, {})
+    remove_from_body(old, loop.body)
 
 
 RULE = GraphPass(_NAME, run)

@@ -32,14 +32,14 @@ def run(model: ir.Model, journal: Journal) -> None:
 
 
 def _clean(loop: Repetition, journal: Journal, names: Names) -> None:
+    """Take out the states that count along."""
     dropped = []
     for index, state in enumerate(loop.states):
         at = state.final.name or state.formal.name or ""
         if counts_from(loop, index) == 0 and not _is_passed_out(state, loop) and journal.admits(_NAME, at):
+            _read_trip(loop, state, names)
             dropped.append(index)
             journal.record(_NAME, at)
-    for index in dropped:
-        _count(loop, loop.states[index], names)
     if dropped:
         without_states(loop, dropped)
 
@@ -50,22 +50,20 @@ def _is_passed_out(state: State, loop: Repetition) -> bool:
     return bool(state.final.uses()) or state.final.is_graph_output() or state.formal in outputs
 
 
-def _count(loop: Repetition, state: State, names: Names) -> None:
-    """Let the readers of a state read the number of the trip, those of its own type one that is converted."""
-    number, uses = loop.body.inputs[0], state.formal.uses()
-    takes_any = [use for use in uses if use.node.op_type == "Gather" and not use.node.domain and use.idx == 1]
-    for node, index in takes_any:
-        node.replace_input_with(index, number)
-    others = state.formal.uses()
-    value = number
-    if others and state.initial is not None and state.initial.dtype is ir.DataType.INT32:
-        cast = ir.Node("", "Cast", (number,), [ir.AttrInt64("to", ir.DataType.INT32)])
+def _read_trip(loop: Repetition, state: State, names: Names) -> None:
+    """Let the readers of a state read the number of the trip, converted unless they take either type."""
+    trip = loop.body.inputs[0]
+    for node, index in list(state.formal.uses()):
+        if node.op_type == "Gather" and not node.domain and index == 1:
+            node.replace_input_with(index, trip)
+    if state.formal.uses() and state.initial is not None and state.initial.dtype is ir.DataType.INT32:
+        cast = ir.Node("", "Cast", (trip,), [ir.AttrInt64("to", ir.DataType.INT32)])
         cast.name = names.fresh(f"{state.formal.name}/Cast")
-        value = cast.outputs[0]
-        value.name, value.type, value.shape = cast.name, state.formal.type, state.formal.shape
+        trip = cast.outputs[0]
+        trip.name, trip.type, trip.shape = cast.name, state.formal.type, state.formal.shape
         loop.body.insert_before(loop.body[0], cast)
-    for node, index in others:
-        node.replace_input_with(index, value)
+    for node, index in list(state.formal.uses()):
+        node.replace_input_with(index, trip)
 
 
 RULE = GraphPass(_NAME, run)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from fuseonnx.analysis.bounds import is_zero
+from fuseonnx.analysis.zeros import is_zero
 from fuseonnx.core.builder import Builder
 from fuseonnx.core.pattern import maybe, op, var
 from fuseonnx.core.rule import Match, Rule

@@ -12,32 +12,13 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from fuseonnx.analysis.symbolic import dims_of
+from fuseonnx.analysis.zeros import is_zero
 from fuseonnx.core.builder import Builder
-from fuseonnx.core.constants import constant_tensor, data_of, is_const
+from fuseonnx.core.constants import is_const
 from fuseonnx.core.pattern import op, var
 from fuseonnx.core.rule import Match, Rule
 
 _NUMPY_BROADCAST = 7
-_DEPTH = 8
-_MAX_ELEMENTS = 1 << 16
-"""Larger constants are weights, and not read from disk."""
-_MOVES = frozenset(
-    {
-        "Expand",
-        "Flatten",
-        "Gather",
-        "GatherElements",
-        "GatherND",
-        "Identity",
-        "Reshape",
-        "Slice",
-        "Squeeze",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
-"""Operators whose result has no elements but those of their first input."""
 
 
 def guard(m: Match) -> str | None:
@@ -54,24 +35,9 @@ def replace(m: Match, _new: Builder) -> ir.Value:
 
 def _rest(m: Match) -> ir.Value | None:
     for x, term in ((m["a"], m["b"]), (m["b"], m["a"])):
-        if not is_const(term) and _holds_zeros(term) and _keeps_shape(x, term):
+        if not is_const(term) and is_zero(term) and _keeps_shape(x, term):
             return x
     return None
-
-
-def _holds_zeros(value: ir.Value | None, depth: int = _DEPTH) -> bool:
-    if value is None or depth == 0:
-        return False
-    if is_const(value):
-        tensor = constant_tensor(value)
-        return 0 < tensor.size <= _MAX_ELEMENTS and not data_of(tensor).any()
-    node = value.producer()
-    if node is None or node.domain:
-        return False
-    if node.op_type == "ConstantOfShape":
-        filler = node.attributes.get("value")
-        return filler is None or not (filler.is_ref() or filler.as_tensor().numpy().any())
-    return node.op_type in _MOVES and _holds_zeros(node.inputs[0], depth - 1)
 
 
 def _keeps_shape(x: ir.Value, term: ir.Value) -> bool:

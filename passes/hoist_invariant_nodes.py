@@ -73,8 +73,9 @@ def _never_fails(node: ir.Node) -> bool:
     """Whether a node can run on whatever comes: the shapes of its inputs fit, if they need to."""
     if node.op_type == "Transpose":
         return rank(node.inputs[0]) is not None
-    fits = all(static_shape(value) is not None for value in (*node.inputs, *node.outputs))
-    return node.op_type in _NEVER_FAIL or (node.op_type in _NEED_SHAPES and fits)
+    if node.op_type in _NEED_SHAPES:
+        return all(static_shape(value) is not None for value in (*node.inputs, *node.outputs))
+    return node.op_type in _NEVER_FAIL
 
 
 def _hoist(node: ir.Node, repetition: Repetition, names: Names) -> None:

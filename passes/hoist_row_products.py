@@ -45,9 +45,8 @@ def _trips(loop: Repetition) -> int:
     """Return how many trips a Loop makes, 0 if that is not known."""
     if loop.node.op_type != "Loop" or rank(loop.body.inputs[0]) or not runs(loop):
         return 0
-    limit = loop.node.inputs[0]
-    counts = limit is not None and source_of(loop.body.outputs[0]) is loop.body.inputs[1]
-    return int(array_of(limit).item()) if limit is not None and counts else 0
+    limit, go, again = loop.node.inputs[0], loop.body.inputs[1], source_of(loop.body.outputs[0])
+    return int(array_of(limit).item()) if limit is not None and again is go else 0
 
 
 def _row_of(node: ir.Node, loop: Repetition, trips: int) -> ir.Node | None:
@@ -55,18 +54,24 @@ def _row_of(node: ir.Node, loop: Repetition, trips: int) -> ir.Node | None:
     if node.domain or node.op_type not in ("MatMul", "Add"):
         return None
     first, second = node.inputs
-    gather, constant = producer(first, "Gather"), second
-    if gather is None and node.op_type == "Add":
-        gather, constant = producer(second, "Gather"), first
-    if gather is None or constant is None or not may_move_out(constant):
-        return None
-    rows, number = gather.inputs
-    sizes, ranks = rows.shape if rows is not None else None, rank(constant)
-    if rows is None or sizes is None or ranks is None or rows.graph in set(graphs_in(loop.body)):
-        return None
-    fits = ranks == 2 <= len(sizes) if node.op_type == "MatMul" else ranks < len(sizes)
-    reads_all = number is loop.body.inputs[0] and sizes[0] == trips
-    return gather if fits and reads_all and gather.attributes.get_int("axis", 0) in (0, -len(sizes)) else None
+    orders = [(first, second)] if node.op_type == "MatMul" else [(first, second), (second, first)]
+    for row, constant in orders:
+        gather = producer(row, "Gather")
+        if gather is None or constant is None or not may_move_out(constant):
+            continue
+        size, rows = rank(constant), _rows_taken(gather, loop, trips)
+        if size is not None and (size == 2 <= rows if node.op_type == "MatMul" else size < rows):
+            return gather
+    return None
+
+
+def _rows_taken(gather: ir.Node, loop: Repetition, trips: int) -> int:
+    """Return the rank of what a Gather takes one row of in each trip, each in its turn; 0 if it does not."""
+    data, index = gather.inputs
+    if data is None or data.shape is None or data.graph in set(graphs_in(loop.body)):
+        return 0
+    along_first = gather.attributes.get_int("axis", 0) in (0, -len(data.shape))
+    return len(data.shape) if along_first and index is loop.body.inputs[0] and data.shape[0] == trips else 0
 
 
 def _hoist(node: ir.Node, gather: ir.Node, loop: Repetition, names: Names) -> None:

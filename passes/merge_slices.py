@@ -3,7 +3,10 @@
 x ─ Slice([1:], axis 2) ─ Slice([:-1], axis 3) ─ op   ⇒   x ─ Slice([1:, :-1], axes 2 and 3) ─ op
 x ─ Slice([2:]) ─ Slice([1:5:2]) ─ op                 ⇒   x ─ Slice([3:7:2]) ─ op
 
-Others may use the first result: each Slice costs what it gives, not what it is given.
+Other Slices may use the first result: each costs what it gives, not what it is given.
+
+Keeps out where anything else uses it, for then it stays, and the halves that rotary embeddings take of it
+make one Split.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ Cut = tuple[int, int, int]
 
 
 def guard(m: Match) -> str | None:
-    """Keep out of bounds that are unknown, or whose joint effect depends on unknown dims."""
+    """Keep out of a first Slice that stays, and of bounds whose joint effect depends on unknown dims."""
+    first = m.node("first").outputs[0]
+    if first.is_graph_output() or any(user.op_type != "Slice" for user in first.consumers()):
+        return "others use the first result"
     return "the bounds do not combine" if _cuts(m) is None else None
 
 

@@ -3,7 +3,8 @@
 x: float[n, 4] ─┬─ Slice([:1], axis 1)        x ─ Split([1, 3], axis 1) ─┬─
                 └─ Slice([1:], axis 1)   ⇒                               └─
 
-The parts cover the axis, whose size is known, without a gap or an overlap.
+The parts cover the axis, whose size is known, without a gap or an overlap. What a Gather takes is a part too,
+if its indices are neighbours, as in Gather([2, 3], axis 1).
 """
 
 from __future__ import annotations
@@ -11,23 +12,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import onnx_ir as ir
 
 from fuseonnx.analysis.shapes import rank
 from fuseonnx.core.builder import Attributes, Builder, Names
+from fuseonnx.core.constants import array_of, is_const
 from fuseonnx.core.graph import detach, places
 from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
 from fuseonnx.passes._chains import AXES_ARE_INPUTS, int64s
 from fuseonnx.passes._dims import known_dims
 from fuseonnx.passes._sameness import replace_value
-from fuseonnx.passes.merge_slices import read_cuts
+from fuseonnx.passes.merge_slices import Cut, read_cuts
 
 _NAME = "merge_slices_into_split"
 
 
 class Part(NamedTuple):
-    """What a Slice takes of one axis: from `start` up to `end`, none of them negative."""
+    """What a Slice or a Gather takes of one axis: from `start` up to `end`, none of them negative."""
 
     start: int
     end: int
@@ -35,14 +38,14 @@ class Part(NamedTuple):
 
 
 def run(model: ir.Model, journal: Journal) -> None:
-    """Merge the Slices of each graph that together cover an axis of one value."""
+    """Merge the Slices and Gathers of each graph that together cover an axis of one value."""
     names = Names(model)
     for graph, opset, constant_nodes in places(model):
         for (x, axis), parts in _by_axis(graph).items():
             at = parts[0].node.outputs[0].name or ""
             if _covers(x, axis, parts) and journal.admits(_NAME, at):
                 builder = Builder(parts[0].node, names, constant_nodes=constant_nodes)
-                _split(x, axis, parts, builder, opset)
+                _split(axis, parts, builder, opset)
                 journal.record(_NAME, at)
 
 
@@ -50,11 +53,12 @@ def _by_axis(graph: ir.Graph) -> dict[tuple[ir.Value, int], list[Part]]:
     """Return the parts that are taken of each value along each axis, in the order of the graph."""
     found: dict[tuple[ir.Value, int], list[Part]] = {}
     for node in graph:
-        x = node.inputs[0] if node.op_type == "Slice" and not node.domain else None
-        if x is None or len(x.uses()) < 2 or node.device_configurations:
+        x = node.inputs[0] if node.op_type in {"Slice", "Gather"} and not node.domain else None
+        dims = known_dims(x) if x is not None else None
+        if x is None or dims is None or len(x.uses()) < 2 or node.device_configurations:
             continue
-        cuts, dims = read_cuts(node, rank(x)), known_dims(x)
-        if dims is None or cuts is None or len(cuts) != 1:
+        cuts = read_cuts(node, len(dims)) if node.op_type == "Slice" else _gathered(node, dims)
+        if cuts is None or len(cuts) != 1:
             continue
         ((axis, cut),) = cuts.items()
         size = dims[axis]
@@ -62,6 +66,20 @@ def _by_axis(graph: ir.Graph) -> dict[tuple[ir.Value, int], list[Part]]:
             start, end, _step = slice(*cut).indices(size)
             found.setdefault((x, axis), []).append(Part(start, end, node))
     return found
+
+
+def _gathered(node: ir.Node, dims: Sequence[int | None]) -> dict[int, Cut] | None:
+    """Return what a Gather of a constant list of neighbours takes."""
+    indices = node.inputs[1]
+    axis = node.attributes.get_int("axis", 0) % len(dims) if dims else 0
+    size = dims[axis] if dims else None
+    if size is None or indices is None or not is_const(indices) or rank(indices) != 1:
+        return None
+    taken = array_of(indices).astype(np.int64)
+    counted = np.where(taken < 0, taken + size, taken)
+    if not counted.size or counted.min() < 0 or not (np.diff(counted) == 1).all():
+        return None
+    return {axis: (int(counted[0]), int(counted[-1]) + 1, 1)}
 
 
 def _covers(x: ir.Value, axis: int, parts: Sequence[Part]) -> bool:
@@ -77,10 +95,11 @@ def _covers(x: ir.Value, axis: int, parts: Sequence[Part]) -> bool:
     )
 
 
-def _split(x: ir.Value, axis: int, parts: Sequence[Part], new: Builder, opset: int) -> None:
+def _split(axis: int, parts: Sequence[Part], new: Builder, opset: int) -> None:
     ordered = sorted(parts, key=lambda part: part.start)
     sizes = [part.end - part.start for part in ordered]
     first, graph = parts[0].node, parts[0].node.graph
+    x = first.inputs[0]  # which an earlier Split may have replaced
     assert graph is not None
     attributes: Attributes = {"axis": axis}
     if opset < AXES_ARE_INPUTS:

@@ -8,8 +8,7 @@ readers are. One that two branches read stays before the If: weights are stored 
 were not seen to gain.
 
 Keeps out of overridable initializers (those that are graph inputs too), of graph outputs, and of bodies that
-may hold none: those of custom operators, and any before IR version 4. A model whose weights are to lie in a
-file beside it stays as it is: onnxruntime refuses that file for a body if it is a link or in memory.
+may hold none: those of custom operators, and any before IR version 4.
 
 Measured on onnxruntime 1.31.1 (CPU, 1 thread): Silero VAD, whose two branches read 16 each, takes 0.94 of the
 time, a Scan that spells out an LSTM 0.83, an If of 4 Gemms 0.96, a Loop of 4 Gemms 0.98, of one Gemm 1.03.
@@ -28,8 +27,6 @@ from fuseonnx.core.journal import Journal
 from fuseonnx.core.rule import GraphPass
 
 _NAME = "sink_initializers"
-WEIGHTS_BESIDE = "fuseonnx.weights_beside"
-"""Key in `model.meta`: whether the weights are going to lie in a file beside the model."""
 
 Path = tuple[ir.Graph, ...]
 """The main graph, a body in it, a body in that one, and so on."""
@@ -37,8 +34,6 @@ Path = tuple[ir.Graph, ...]
 
 def run(model: ir.Model, journal: Journal) -> None:
     """Move each initializer of the main graph and of the bodies in it."""
-    if model.meta.get(WEIGHTS_BESIDE):
-        return
     paths = dict(_paths(model.graph, (model.graph,), model))
     for graph, path in paths.items():
         for name, value in list(graph.initializers.items()):

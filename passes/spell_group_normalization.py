@@ -58,10 +58,8 @@ def replace(m: Match, new: Builder) -> ir.Value:
     is_shared = m.opset < _NO_INSTANCES_SINCE and _is_uniform(scale) and _is_uniform(shift)
 
     rows = new.op("Reshape", x, _shape(new, groups, max(len(dims), 3))) if is_split else x
-    if is_shared:
-        unit = _normalized(m, new, rows, scale[:, 0], shift[:, 0])
-    else:
-        unit = _normalized(m, new, rows, np.ones(groups, np.float32), np.zeros(groups, np.float32))
+    neutral = np.ones(groups, np.float32), np.zeros(groups, np.float32)
+    unit = _normalized(m, new, rows, *((scale[:, 0], shift[:, 0]) if is_shared else neutral))
     image = new.op("Reshape", unit, _shape(new, dims[1], len(dims))) if is_split else unit
     if is_shared:
         return image

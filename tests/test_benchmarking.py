@@ -174,3 +174,8 @@ def test_one_model_has_nothing_to_be_compared_with(save: Save) -> None:
     found = bench(save("a.onnx", {"x": (FLOAT, [3])}), seconds=0.01)
     assert all("ratio" not in section.columns for section in benchmark_sections(found))
     assert benchmark_heading(found).endswith(" ms a run")
+
+
+def test_a_batch_size_that_is_given_twice_is_run_once(save: Save) -> None:
+    found = bench(save("a.onnx", {"x": (FLOAT, ["n", 2])}), batches=[4, 1, 4], seconds=0.01)
+    assert [point.batch for point in found.points] == [4, 1]

@@ -15,12 +15,13 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 import fuseonnx
-from fuseonnx.comparing import verify
+from fuseonnx.comparing import Comparison, verify
 from fuseonnx.comparison_tables import comparison_heading, comparison_sections
 from fuseonnx.core.builder import Builder
 from fuseonnx.core.pattern import const, op, var
 from fuseonnx.core.rule import Match, Rule
 from fuseonnx.errors import BackendError, FuseOnnxError, ModelLoadError, OptionError
+from fuseonnx.report import OutputDifference, Verification
 from tests.helpers import make_model
 
 LAYERS, WIDTH = 4, 8
@@ -241,3 +242,12 @@ def test_models_of_other_inputs_have_no_empty_table(path: Path) -> None:
     found = verify(path, other)
     assert "inputs are ids: tensor(float), z: tensor(float) instead of x" in found.verification.reason
     assert list(comparison_sections(found)) == []
+
+
+def test_sequences_and_huge_multiples_are_written_whole() -> None:
+    output = OutputDifference("y", "seq(tensor(float))", 2.0, 1.0, 1.0, 1e-6, 8e-6, False, multiple=2e6)
+    verification = Verification("failed", 1, (output,))
+    found = Comparison("a", "b", "onnxruntime", "CPU", "", verification, None, None, None, {})
+    (row,) = next(iter(comparison_sections(found))).rows
+    assert row[1] == "seq(tensor(float))"
+    assert "2.0e+06" in row

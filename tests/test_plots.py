@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import builtins
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.figure import Figure
 
-from fuseonnx.errors import OptionError
+from fuseonnx.errors import ModelSaveError, OptionError
 from fuseonnx.plots import check_plot, plot_benchmark
 from fuseonnx.runtime.benchmark import Benchmark, Entrant, Latency, Point
 from fuseonnx.runtime.race import Ratio, ratio
@@ -77,3 +80,18 @@ def test_without_matplotlib_the_cure_is_told(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(builtins, "__import__", no_matplotlib)
     with pytest.raises(OptionError, match=r"pip install 'fuseonnx\[plot\]'"):
         check_plot(tmp_path / "a.png")
+
+
+def test_a_picture_that_cannot_be_finished_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(_figure: Figure, file: Path, **_options: object) -> None:
+        file.write_bytes(b"half a picture")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "a.png"
+    path.write_bytes(b"earlier")
+    monkeypatch.setattr(Figure, "savefig", stop)
+    with pytest.raises(ModelSaveError, match=r"a\.png: cannot be written: No space left on device"):
+        plot_benchmark(_benchmark([None]), path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"a.png": b"earlier"}

@@ -13,12 +13,13 @@ import onnx
 import pytest
 
 import fuseonnx
-from fuseonnx import Builder, Match, Rule, op, speed, var
+from fuseonnx import Builder, Match, Rule, op, stopwatch, var
 from fuseonnx.core.rule import Step
 from fuseonnx.errors import BackendError, OptionError
 from fuseonnx.passes import FORMS
 from fuseonnx.report import Timing
 from fuseonnx.runtime.noise import Run
+from fuseonnx.stopwatch import Stopwatch, verdict_of, worth_timing
 from tests.helpers import assert_same_answers, make_model, node
 
 pytestmark = pytest.mark.usefixtures("measuring")
@@ -73,13 +74,13 @@ def costs(monkeypatch: pytest.MonkeyPatch) -> Callable[[Cost], list[tuple[float,
     def install(of: Cost) -> list[tuple[float, int]]:
         races = []
 
-        def race(_self: speed.Stopwatch, first: Path, second: Path, again: int) -> tuple[Timing, ...]:
+        def race(_self: Stopwatch, first: Path, second: Path, again: int) -> tuple[Timing, ...]:
             before, after = of(onnx.load(first)), of(onnx.load(second))
             ratio = after / before
             races.append((ratio, again))
             return (Timing("normal", before, after, ratio, ratio * 0.998, ratio * 1.002, 9),)
 
-        monkeypatch.setattr(speed.Stopwatch, "__call__", race)
+        monkeypatch.setattr(Stopwatch, "__call__", race)
         return races
 
     return install
@@ -130,11 +131,11 @@ def test_when_every_rule_is_slow_the_graph_stays_as_it_is(costs: Any, tmp_path: 
 def test_a_slow_moment_undoes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first race says slower, and so does the next; the third, which has to confirm it, does not."""
 
-    def race(_self: speed.Stopwatch, _first: Path, _second: Path, again: int) -> tuple[Timing, ...]:
+    def race(_self: Stopwatch, _first: Path, _second: Path, again: int) -> tuple[Timing, ...]:
         ratio = SLOW if again < 2 else 1.005
         return (Timing("normal", 1.0, ratio, ratio, ratio - 0.002, ratio + 0.002, 9),)
 
-    monkeypatch.setattr(speed.Stopwatch, "__call__", race)
+    monkeypatch.setattr(Stopwatch, "__call__", race)
     model, report = _optimize(_model())
     assert report.undone == () and "Identity" not in _ops(model)
     assert report.speed is not None and report.speed.verdict == "no difference"
@@ -169,7 +170,7 @@ def test_an_original_that_cannot_be_raced(monkeypatch: pytest.MonkeyPatch) -> No
     def fail(*_: Any) -> tuple[Timing, ...]:
         raise BackendError("model.onnx: onnxruntime cannot load it: no kernel")
 
-    monkeypatch.setattr(speed.Stopwatch, "__call__", fail)
+    monkeypatch.setattr(Stopwatch, "__call__", fail)
     _, report = _optimize(_model())
     assert report.speed is not None
     assert (report.speed.verdict, report.undone) == ("not measured", ())
@@ -356,7 +357,7 @@ def _run(label: str, elements: int) -> Run:
 )
 def test_the_samples_of_the_user_come_first(runs: list[tuple[str, int]], chosen: list[int]) -> None:
     given = [_run(*each) for each in runs]
-    assert speed.worth_timing(given) == [given[index] for index in chosen]
+    assert worth_timing(given) == [given[index] for index in chosen]
 
 
 def _timing(low: float, ratio: float, high: float) -> Timing:
@@ -378,14 +379,14 @@ def _timing(low: float, ratio: float, high: float) -> Timing:
     ],
 )
 def test_the_verdict(timings: list[tuple[float, float, float]], verdict: str) -> None:
-    assert speed.verdict_of([_timing(*each) for each in timings]) == verdict
+    assert verdict_of([_timing(*each) for each in timings]) == verdict
 
 
 def test_one_process_of_a_batch_measures_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a race is on, another process cannot have the lock; afterwards it can."""
     lock = tmp_path / "lock"
     lock.touch()
-    monkeypatch.setattr(speed, "lock_file", lock)
+    monkeypatch.setattr(stopwatch, "lock_file", lock)
 
     def take() -> None:
         with lock.open() as file:
@@ -396,7 +397,7 @@ def test_one_process_of_a_batch_measures_at_a_time(tmp_path: Path, monkeypatch: 
             take()
         return [[1.0] * 7, [1.0] * 7]
 
-    monkeypatch.setattr(speed.Stopwatch, "_times", times)
+    monkeypatch.setattr(Stopwatch, "_times", times)
     _, report = _optimize(_model())
     assert report.speed is not None and report.speed.verdict == "no difference"
     take()

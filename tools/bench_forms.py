@@ -10,18 +10,15 @@ The forms run interleaved (A B B A), and a ratio is the median of the rounds wit
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import onnxruntime
 
-from tools.bench_optimize import print_setup
+from tools.bench_optimize import setup
 from tools.form_images import (
     add_by_channel,
     enlarged,
@@ -47,8 +44,8 @@ from tools.form_nets import (
     wide_and_gathers,
     wide_and_split,
 )
+from tools.pages import DOCS, publish
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "forms.md"
 SECONDS_PER_TURN = 0.02
 ROUNDS = 15
 SHAPES = (
@@ -213,58 +210,61 @@ def _seconds(session: onnxruntime.InferenceSession, x: np.ndarray, runs: int) ->
     return (time.process_time() - start) / runs
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Print one row of ratios for each setup."""
-    print(f"\n### {title}\n\n| {' | '.join(columns)} | ratio | quartiles |\n|{'---:|' * (len(columns) + 2)}")
+def table(title: str, columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+    """Yield a heading and one row of ratios for each setup."""
+    yield f"\n### {title}\n"
+    yield f"| {' | '.join(columns)} | ratio | quartiles |"
+    yield f"|{'---:|' * (len(columns) + 2)}"
     for cells, dims, (old, new) in rows:
         x = np.random.default_rng(1).normal(size=dims).astype(np.float32)
         ratios = ratio(old, new, x)
         low, high = ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]
-        setup = " | ".join(map(str, cells))
-        print(f"| {setup} | {statistics.median(ratios):.2f} | {low:.2f} to {high:.2f} |")
+        yield f"| {' | '.join(map(str, cells))} | {statistics.median(ratios):.2f} | {low:.2f} to {high:.2f} |"
 
 
-def print_attention(title: str, forms: Callable[[int, int, int], Pair]) -> None:
-    """Print a table with one row for each of `SHAPES`."""
+def of_shapes(title: str, forms: Callable[[int, int, int], Pair]) -> Iterator[str]:
+    """Yield a table with one row for each of `SHAPES`."""
 
     def rows() -> Iterator[Row]:
         for batch, positions, heads, size in SHAPES:
             cells, dims = (batch, positions, f"{heads} × {size}"), (batch, positions, heads * size)
             yield cells, dims, forms(positions, heads, size)
 
-    print_table(title, ("batch", "positions", "heads × size"), rows())
+    return table(title, ("batch", "positions", "heads × size"), rows())
 
 
-def print_images(table: Images) -> None:
-    """Print a table of forms that compute on images."""
+def of_images(images: Images) -> Iterator[str]:
+    """Yield a table of forms that compute on images."""
 
     def rows() -> Iterator[Row]:
-        for setup in table.setups:
-            old, new = (table.form(*setup, new=new) for new in (False, True))
-            yield setup, old.get_inputs()[0].shape, (old, new)
+        for arguments in images.setups:
+            old, new = (images.form(*arguments, new=new) for new in (False, True))
+            yield arguments, old.get_inputs()[0].shape, (old, new)
 
-    print_table(table.title, table.columns, rows())
+    return table(images.title, images.columns, rows())
 
 
-def print_attentions() -> None:
-    """Print the tables of attention and of what follows it."""
+def attentions() -> Iterator[str]:
+    """Yield the tables of attention and of what follows it."""
     for title, old, new in SCORES:
-        print_attention(title, lambda *heads, forms=(old, new): [attention(heads, form) for form in forms])
+        yield from of_shapes(
+            title, lambda *heads, forms=(old, new): [attention(heads, form) for form in forms]
+        )
     for hidden in (-100, float(np.finfo(np.float32).min)):
-        print_attention(
+        yield from of_shapes(
             f"A floor under the scores that {hidden:.4g} hides, against none (floor_hidden_scores)",
             lambda *heads, hidden=hidden: [masked(heads, hidden, floor=floor) for floor in (False, True)],
         )
-    print_attention(
+    yield from of_shapes(
         "NaN replaced after the product with V, against before it (sink_nan_guard)",
         lambda *heads: [guarded(heads, late=late) for late in (False, True)],
     )
-    print_attention(
+    yield from of_shapes(
         "MultiHeadAttention, against its parts (fuse_multi_head_attention)",
         lambda *heads: [attention(heads, three_products), one_operator(heads)],
     )
     for name in ("Relu", "Gelu"):
-        print_attention(
+        yield from of_shapes(
             f"Gemm on one matrix, against MatMul and Add on a stack of matrices, before {name}",
             lambda positions, heads, size, gelu=name == "Gelu": [
                 two_layers(positions, heads * size, matrix=matrix, gelu=gelu) for matrix in (False, True)
@@ -272,28 +272,25 @@ def print_attentions() -> None:
         )
 
 
+def page() -> Iterator[str]:
+    """Time all forms, and yield the lines of the page."""
+    yield INTRODUCTION
+    yield setup()
+    yield "## Attention"
+    yield from attentions()
+    yield "\n## Images"
+    for images in IMAGES:
+        yield from of_images(images)
+    yield f"\n{LOST}"
+    for images in IMAGES_LOST:
+        yield from of_images(images)
+
+
 def main() -> None:
-    """Print the tables."""
+    """Print the tables, and write the page if that is asked for."""
     parser = argparse.ArgumentParser(description="Time forms of the same computation on onnxruntime.")
-    parser.add_argument(
-        "--write", action="store_true", help=f"write {PAGE.relative_to(PAGE.parents[1])} as well"
-    )
-    write = parser.parse_args().write
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        print(INTRODUCTION)
-        print_setup()
-        print("## Attention")
-        print_attentions()
-        print("\n## Images")
-        for table in IMAGES:
-            print_images(table)
-        print(f"\n{LOST}")
-        for table in IMAGES_LOST:
-            print_images(table)
-    print(text.getvalue(), end="")
-    if write:
-        PAGE.write_text(text.getvalue(), encoding="utf-8")
+    parser.add_argument("--write", action="store_true", help="write docs/forms.md as well")
+    publish(page(), DOCS / "forms.md", write=parser.parse_args().write)
 
 
 if __name__ == "__main__":

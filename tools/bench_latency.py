@@ -26,10 +26,10 @@ from pathlib import Path
 from tools.bench_latency_models import CACHE, every_model, inputs_of, model_path
 from tools.bench_latency_table import OURS, TARGETS, Entry, Result, page
 from tools.bench_optimize import run_child
+from tools.pages import BENCHMARKS, publish
 from tools.peers import ONNXRUNTIME, PEERS
 
 RESULTS = CACHE / "results"
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 MARKERS = ("<!-- latency -->", "<!-- /latency -->")
 LARGE_BYTES = 500_000_000
 """Of such a model, the tools work one after the other: each may take ten times its memory."""
@@ -112,14 +112,6 @@ def results() -> Iterator[Result]:
         yield Result.load(paths[name])
 
 
-def write_between(page: Path, markers: tuple[str, str], text: str) -> None:
-    """Put a text between two markers of a page, at its end if it does not have them yet."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(markers[0])
-    after = rest.partition(markers[1])[2] or "\n"
-    between = "\n".join([markers[0], text.strip("\n"), markers[1]])
-    page.write_text(f"{before.rstrip()}\n\n{between}{after}", encoding="utf-8")
-
-
 def main() -> None:
     """Run the command line, or the work of a child process."""
     parser = argparse.ArgumentParser(description="Race every optimizer's output against the original.")
@@ -144,11 +136,7 @@ def main() -> None:
         parser.error(f"no model {min(unknown)!r}; choose from {', '.join(every_model())}")
     if not options.table:
         sweep(options.names or (every_model() if options.zoo else list(TARGETS)), options)
-    lines = "\n".join(page(list(results())))
-    print(lines)
-    if options.write:
-        write_between(PAGE, MARKERS, lines)
-    return None
+    return publish(page(list(results())), BENCHMARKS, write=options.write, markers=MARKERS)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,7 @@ process of its own, by the verification that fuseonnx runs on its own results.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
-import io
 import json
 import sys
 import tempfile
@@ -23,10 +21,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tools import architectures
-from tools.bench_optimize import PEERS, print_setup, run_child
+from tools.bench_optimize import PEERS, run_child, setup
 from tools.fetch_models import fetch
+from tools.pages import DOCS, publish
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "nodes.md"
 OURS = "fuseonnx"
 TOOLS = {
     "onnxsim": "onnxsim==0.8.1",
@@ -178,11 +176,8 @@ def troubles(found: Mapping[str, Mapping[str, Outcome]]) -> Iterator[str]:
 def page(models: Mapping[str, Path], timeout: float) -> Iterator[str]:
     """Measure, and yield the lines of the page."""
     installed = [tool for tool in TOOLS if importlib.util.find_spec(tool)]
-    setup = io.StringIO()
-    with contextlib.redirect_stdout(setup):
-        print_setup()
     yield INTRODUCTION
-    yield setup.getvalue()
+    yield setup()
     for tool in TOOLS.keys() - installed:
         yield f"{tool} is not installed: `pip install {TOOLS[tool]}` adds its column.\n"
     found: dict[str, dict[str, Outcome]] = {}
@@ -214,11 +209,7 @@ def main() -> None:
         if name not in known:
             parser.error(f"no model {name!r}; choose from {', '.join(known)}")
     models = {name: real.get(name) or architectures.model_path(name) for name in options.names or known}
-    lines = "\n".join(page(models, options.timeout)) + "\n"
-    print(lines, end="")
-    if options.write:
-        PAGE.write_text(lines, encoding="utf-8")
-    return None
+    return publish(page(models, options.timeout), DOCS / "nodes.md", write=options.write)
 
 
 if __name__ == "__main__":

@@ -174,10 +174,9 @@ def versions(packages: Sequence[str]) -> list[str]:
     return found
 
 
-def print_setup() -> None:
-    """Print the machine and the versions the numbers belong to."""
-    print(f"Machine: {machine()}.")
-    print(f"Python {platform.python_version()}; {', '.join(versions(PACKAGES))}.\n")
+def setup() -> str:
+    """Return the machine and the versions the numbers belong to, as a paragraph."""
+    return f"Machine: {machine()}.\nPython {platform.python_version()}; {', '.join(versions(PACKAGES))}.\n"
 
 
 def print_runs(runs: dict[tuple[str, str], Run]) -> None:
@@ -246,7 +245,7 @@ def main() -> None:
     jobs = [(tool, model) for model in MODELS for tool in tools]
     jobs += [(tool, model) for model in GROWTH for tool in ("fuseonnx", "copy")]
     runs = compare(jobs, options.rounds, options.timeout)
-    print_setup()
+    print(setup())
     print_runs(runs)
     for (tool, model), run in runs.items():
         if run.failure and tool in OURS:

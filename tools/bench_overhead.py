@@ -26,7 +26,7 @@ from fuseonnx.frontends._quiet import quiet_first_import
 from fuseonnx.runtime.providers import Backend
 from fuseonnx.runtime.race import heats
 from fuseonnx.runtime.session import open_session
-from tools.bench_latency import PAGE, write_between
+from tools.pages import BENCHMARKS, publish
 from tools.zoo_keras import randomise
 from tools.zoo_subject import setup
 from tools.zoo_torch import randomised
@@ -212,10 +212,8 @@ def main() -> None:
     options = parser.parse_args()
     one_thread()
     measured = {network: measure(network, options.seconds) for network in NETWORKS}
-    lines = "\n".join([INTRODUCTION, f"Machine: {setup()}.\n", *table(measured)])
-    print(lines)
-    if options.write:
-        write_between(PAGE, MARKERS, lines)
+    lines = [INTRODUCTION, f"Machine: {setup()}.\n", *table(measured)]
+    publish(lines, BENCHMARKS, write=options.write, markers=MARKERS)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,14 @@ No GPU is needed: what onnxruntime would do comes from its table of kernels. Sec
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import fuseonnx
 from tools.bench_latency_models import every_model, model_path
-from tools.bench_optimize import print_setup
+from tools.bench_optimize import setup
+from tools.pages import DOCS, publish
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "placement.md"
 LIMIT_SECONDS = 1.0
 INTRODUCTION = """# Where CUDA takes every model of the zoo
 
@@ -47,31 +44,25 @@ def rows() -> Iterator[tuple[float, str]]:
         yield seconds, f"| {' | '.join(cells)} |"
 
 
-def print_table() -> None:
-    """Print the machine, one line for each model, and how many took longer than they may."""
+def page() -> Iterator[str]:
+    """Yield the machine, one line for each model, and how long the slowest took."""
     fuseonnx.place(model_path("silero_vad"))  # imports
-    print(INTRODUCTION)
-    print_setup()
-    print("| model | nodes | on the CPU, by itself → placed | copies, by itself → placed | seconds |")
-    print("|---|---:|---:|---:|---:|")
+    yield INTRODUCTION
+    yield setup()
+    yield "| model | nodes | on the CPU, by itself → placed | copies, by itself → placed | seconds |"
+    yield "|---|---:|---:|---:|---:|"
     longest, count = 0.0, 0
     for seconds, line in rows():
-        print(line)
+        yield line
         longest, count = max(longest, seconds), count + 1
-    print(f"\n{count} models, the slowest in {longest:.2f} s (limit {LIMIT_SECONDS:.0f} s).")
+    yield f"\n{count} models, the slowest in {longest:.2f} s (limit {LIMIT_SECONDS:.0f} s)."
 
 
 def main() -> None:
     """Print the table, and write the page if that is asked for."""
     parser = argparse.ArgumentParser(description="Place every model of the zoo, and time it.")
     parser.add_argument("--write", action="store_true", help="write docs/placement.md as well")
-    write = parser.parse_args().write
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        print_table()
-    print(printed.getvalue(), end="")
-    if write:
-        PAGE.write_text(printed.getvalue(), encoding="utf-8")
+    publish(page(), DOCS / "placement.md", write=parser.parse_args().write)
 
 
 if __name__ == "__main__":

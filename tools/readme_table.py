@@ -9,10 +9,9 @@ Seconds are those of the whole call, with verification and race, imports exclude
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +20,12 @@ import onnxruntime
 import fuseonnx
 from fuseonnx.markdown import human_bytes
 from fuseonnx.report import Report, Speed
-from tools.bench_optimize import print_setup
+from tools.bench_optimize import setup
 from tools.fetch_models import fetch
+from tools.pages import ROOT, publish
 
-ROOT = Path(__file__).resolve().parents[1]
 README, EXAMPLES = ROOT / "README.md", ROOT / "examples"
-START, END = "<!-- table: begin -->", "<!-- table: end -->"
+MARKERS = "<!-- table: begin -->", "<!-- table: end -->"
 COLUMNS = ("model", "nodes", "file", "latency", "largest relative difference", "rolled back", "seconds")
 
 
@@ -67,36 +66,27 @@ def accuracy(model: Path) -> str:
     return f"{right} of {len(samples['label'])} ({right / len(samples['label']):.1%})"
 
 
-def print_table() -> None:
-    """Print the machine, the versions and one line for each model."""
+def table() -> Iterator[str]:
+    """Yield the machine, the versions and one line for each model."""
     models = {"digits": EXAMPLES / "digits.onnx", **fetch()}
     fuseonnx.optimize(min(models.values(), key=lambda path: path.stat().st_size).read_bytes())  # imports
-    print_setup()
-    print(f"| {' | '.join(COLUMNS)} |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    yield setup()
+    yield f"| {' | '.join(COLUMNS)} |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
     with tempfile.TemporaryDirectory() as folder:
         for name, path in models.items():
             start = time.perf_counter()
             result = fuseonnx.optimize(path, Path(folder) / f"{name}.onnx", threads=1)
-            print(row(name, result.report, time.perf_counter() - start))
+            yield row(name, result.report, time.perf_counter() - start)
         before, after = accuracy(models["digits"]), accuracy(Path(folder) / "digits.onnx")
-    print(f"\nAccuracy of `digits` on its held-out images: {before} before, {after} after.")
+    yield f"\nAccuracy of `digits` on its held-out images: {before} before, {after} after."
 
 
 def main() -> None:
     """Print the table, and put it into the README if that is asked for."""
     parser = argparse.ArgumentParser(description="Print the before/after table of README.md.")
     parser.add_argument("--write", action="store_true", help="put it into README.md as well")
-    write = parser.parse_args().write
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        print_table()
-    table = printed.getvalue()
-    print(table, end="")
-    if write:
-        head, start, rest = README.read_text(encoding="utf-8").partition(START)
-        _, end, tail = rest.partition(END)
-        README.write_text(f"{head}{start}\n\n{table}\n{end}{tail}", encoding="utf-8")
+    publish(table(), README, write=parser.parse_args().write, markers=MARKERS)
 
 
 if __name__ == "__main__":

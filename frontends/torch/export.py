@@ -18,7 +18,9 @@ import onnx_ir as ir
 from fuseonnx.frontends._quiet import quiet, quiet_native
 from fuseonnx.frontends.torch.attention import attention_symbolic, attention_translations, drop_idle_guards
 from fuseonnx.frontends.torch.call import to_numpy
+from fuseonnx.frontends.torch.constants import exact_constants
 from fuseonnx.frontends.torch.dims import Axes
+from fuseonnx.frontends.torch.experts import expert_translations
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +56,7 @@ def export_dynamo(
 
     is_program = isinstance(model, torch.export.ExportedProgram)
     try:
-        with silent():
+        with silent(), exact_constants():
             program = torch.onnx.export(
                 model,
                 () if is_program else tuple(tensors),
@@ -62,7 +64,7 @@ def export_dynamo(
                 opset_version=opset,
                 dynamo=True,
                 verbose=False,
-                custom_translation_table=attention_translations(),
+                custom_translation_table={**attention_translations(), **expert_translations()},
             )
     except Exception as error:
         raise ExporterFailed(_reason(error, names)) from error
@@ -141,7 +143,7 @@ def cure(reasons: Sequence[str]) -> str:
     if NO_KERNEL in text:
         return "onnxruntime's CPU provider lacks that operator for this dtype: export model.float()"
     if ANOTHER in text:
-        return "if it draws random numbers, leave them out; else try the other exporter"
+        return "if it draws random numbers or picks among equals, leave that out; else try the other exporter"
     return "change the model there, or export it yourself and give the .onnx file"
 
 

@@ -4,8 +4,6 @@ A value that has a range is finite and no NaN. Integers have the range of their 
 inputs, and what is computed from them, have none. Each range is widened by more than its computation may
 round, and one that may overflow is unknown. A sum that float32 rounds to its largest number is that number: a
 score plus a mask of -3.4e38 is finite, the sum of two such masks is not.
-
-Zeros are zeros in every type: a tensor that holds nothing else has its range whatever its type.
 """
 
 from __future__ import annotations
@@ -29,8 +27,6 @@ _SMALL = 1 << 12
 """Elements of a constant that is read without a thought."""
 _CHUNK = 1 << 16
 _KNOWN = "fuseonnx.range"
-_IS_ZERO = "fuseonnx.is_zero"
-_ZERO = Range(0.0, 0.0)
 
 _OfLarge = Callable[[ir.TensorProtocol], Range]
 
@@ -40,21 +36,8 @@ def ranges_of(values: Sequence[ir.Value], graph: ir.Graph) -> dict[ir.Value, Ran
 
     Large weights are read, once, only where there would be a range if they were zero.
     """
-    likely = list(_propagate(values, graph, _as_if_zero))
+    likely = list(_propagate(values, graph, lambda _: Range(0.0, 0.0)))
     return _propagate(likely, graph, _of_data) if likely else {}
-
-
-def is_zero(value: ir.Value) -> bool:
-    """Whether all elements of `value` are 0 (or -0.0) whatever is fed.
-
-    Large weights are read, once, only where it would be so if they were zero, and only as far as they are.
-    """
-    if is_const(value):
-        return _is_zero(constant_tensor(value))
-    graph = value.graph
-    return graph is not None and all(
-        _propagate([value], graph, of_large).get(value) == _ZERO for of_large in (_as_if_zero, _of_zeros)
-    )
 
 
 def _propagate(values: Sequence[ir.Value], graph: ir.Graph, of_large: _OfLarge) -> dict[ir.Value, Range]:
@@ -73,7 +56,7 @@ def _propagate(values: Sequence[ir.Value], graph: ir.Graph, of_large: _OfLarge) 
             with contextlib.suppress(UnknownError, LookupError, ValueError, ArithmeticError):
                 found = _rounded(RULES[node.op_type](node, read))
                 outputs = node.outputs if node.op_type == "Split" else node.outputs[:1]
-                known.update((output, found) for output in outputs if found == _ZERO or _is_float(output))
+                known.update((output, found) for output in outputs if output.dtype is ir.DataType.FLOAT)
     return {value: known[value] for value in values if value in known}
 
 
@@ -103,41 +86,15 @@ def _rounded(exact: Range) -> Range:
 
 def _of_type(value: ir.Value, of_large: _OfLarge) -> Range:
     """Return the range of a constant, or of what can be any number of its type."""
-    if is_const(value):
+    if value.dtype is ir.DataType.FLOAT and is_const(value):
         tensor = constant_tensor(value)
-        if _is_float(value):
-            return of_large(tensor) if tensor.size > _SMALL else _of_data(tensor)
-        if tensor.size <= _SMALL and value.dtype is not ir.DataType.STRING and _is_zero(tensor):
-            return _ZERO
+        return of_large(tensor) if tensor.size > _SMALL else _of_data(tensor)
     if value.dtype is ir.DataType.BOOL:
         return Range(0.0, 1.0)
     if value.dtype in _INTEGERS:
         limits = np.iinfo(value.dtype.numpy())
         return Range(float(limits.min), float(limits.max))
     raise UnknownError
-
-
-def _is_float(value: ir.Value) -> bool:
-    return value.dtype is ir.DataType.FLOAT
-
-
-def _as_if_zero(_tensor: ir.TensorProtocol) -> Range:
-    return _ZERO
-
-
-def _of_zeros(tensor: ir.TensorProtocol) -> Range:
-    if not _is_zero(tensor):
-        raise UnknownError
-    return _ZERO
-
-
-def _is_zero(tensor: ir.TensorProtocol) -> bool:
-    if _IS_ZERO not in tensor.meta:
-        flat = data_of(tensor).reshape(-1)
-        chunks = (flat[start : start + _CHUNK] for start in range(0, flat.size, _CHUNK))
-        tensor.meta[_IS_ZERO] = not any(bool(chunk.any()) for chunk in chunks)
-    found: bool = tensor.meta[_IS_ZERO]
-    return found
 
 
 def _of_data(tensor: ir.TensorProtocol) -> Range:

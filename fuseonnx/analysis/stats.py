@@ -11,31 +11,21 @@ from math import ceil, prod
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
+from fuseonnx.analysis.macs import MACS, KnownShapeOf
 from fuseonnx.analysis.shapes import annotate, static_shape
 from fuseonnx.core.constants import constant_tensor, is_const
 from fuseonnx.core.graph import all_graphs
 from fuseonnx.errors import OptionError
 from fuseonnx.report import GraphStats
 
-Shape = tuple[int, ...]
-ShapeOf = Callable[[ir.Value | None], Shape | None]
-KnownShapeOf = Callable[[ir.Value | None], Shape]
-Macs = Callable[[ir.Node, KnownShapeOf], int]
+ShapeOf = Callable[[ir.Value | None], tuple[int, ...] | None]
 
 _MOVES_DATA = frozenset(
     {
-        "Cast",
-        "CastLike",
-        "Concat",
-        "Constant",
-        "ConstantOfShape",
-        "DepthToSpace",
-        "Expand",
-        "Flatten",
-        "Gather",
+        *("Cast", "CastLike", "Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Expand", "Flatten"),
+        *("Gather", "GatherElements", "GatherND", "Identity", "If", "Loop", "Pad", "Reshape", "Scan"),
+        *("Shape", "Size", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
     }
-    | {"GatherElements", "GatherND", "Identity", "If", "Loop", "Pad", "Reshape", "Scan", "Shape", "Size"}
-    | {"Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
 )
 
 
@@ -257,73 +247,11 @@ def _bytes_moved(node: ir.Node, shape_of: KnownShapeOf) -> int:
 def _flops(node: ir.Node, shape_of: KnownShapeOf) -> int:
     if node.op_type in _MOVES_DATA:
         return 0
-    count = _MACS.get(node.op_type)
+    count = MACS.get(node.op_type)
     if count is not None:
         return 2 * count(node, shape_of)
     return max(prod(shape_of(value)) for value in (*node.inputs[:1], node.outputs[0]) if value is not None)
 
 
-def _conv(weight: int) -> Macs:
-    """Per output element: weight [out channels, in channels / group, *kernel] without its first dim."""
-    return lambda node, shape_of: prod(shape_of(node.outputs[0])) * prod(shape_of(node.inputs[weight])[1:])
-
-
-def _conv_transpose(node: ir.Node, shape_of: KnownShapeOf) -> int:
-    """Per input element: weight [in channels, out channels / group, *kernel] without its first dim."""
-    return prod(shape_of(node.inputs[0])) * prod(shape_of(node.inputs[1])[1:])
-
-
-def _gemm(node: ir.Node, shape_of: KnownShapeOf) -> int:
-    rows_first = node.attributes.get_int("transA", 0)
-    return prod(shape_of(node.outputs[0])) * shape_of(node.inputs[0])[0 if rows_first else 1]
-
-
-def _matmul(node: ir.Node, shape_of: KnownShapeOf) -> int:
-    return prod(shape_of(node.outputs[0])) * shape_of(node.inputs[0])[-1]
-
-
-def _recurrent(node: ir.Node, shape_of: KnownShapeOf) -> int:
-    """Per step and batch entry: W [directions, gates * hidden, input] and R [same, same, hidden]."""
-    steps_times_batch = prod(shape_of(node.inputs[0])[:2])
-    return steps_times_batch * (prod(shape_of(node.inputs[1])) + prod(shape_of(node.inputs[2])))
-
-
-def _attention(node: ir.Node, shape_of: KnownShapeOf) -> int:
-    """Q Kᵀ and its product with V, whether heads are a dim of their own or not."""
-    kv_length = shape_of(node.inputs[1])[-2]
-    return kv_length * (prod(shape_of(node.inputs[0])) + prod(shape_of(node.outputs[0])))
-
-
-def _einsum(node: ir.Node, shape_of: KnownShapeOf) -> int:
-    """One per point of the space that all labels span (dims under `...` as one label each)."""
-    terms = node.attributes["equation"].as_string().replace(" ", "").split("->")[0].split(",")
-    sizes: dict[str, int] = {}
-    for term, value in zip(terms, node.inputs, strict=True):
-        shape = list(shape_of(value))
-        head, dots, tail = term.partition("...")
-        hidden = len(shape) - len(head) - len(tail)
-        labels = [*head, *(f".{hidden - i}" for i in range(hidden if dots else 0)), *tail]
-        for label, size in zip(labels, shape, strict=True):
-            sizes[label] = max(size, sizes.get(label, 1))
-    return prod(sizes.values())
-
-
-_MACS: dict[str, Macs] = {
-    "Conv": _conv(weight=1),
-    "ConvInteger": _conv(weight=1),
-    "DeformConv": _conv(weight=1),
-    "QLinearConv": _conv(weight=3),
-    "ConvTranspose": _conv_transpose,
-    "Gemm": _gemm,
-    "MatMul": _matmul,
-    "MatMulInteger": _matmul,
-    "QLinearMatMul": _matmul,
-    "Einsum": _einsum,
-    "Attention": _attention,
-    "RNN": _recurrent,
-    "LSTM": _recurrent,
-    "GRU": _recurrent,
-}
-
-MULTIPLYING = frozenset(_MACS)
+MULTIPLYING = frozenset(MACS)
 """Operators that are counted in multiply-accumulates."""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Shapes = dict[str, tuple[int, ...]]
 
+_ends: list[int] = []
+"""An entry for each time that this process, one of a batch, was told to end."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -95,7 +98,7 @@ def _isolated(job: Job, settings: Settings, lock_file: Path) -> Outcome:
 def _guarded(job: Job, settings: Settings) -> Outcome:
     try:
         job.output.parent.mkdir(parents=True, exist_ok=True)
-        return Outcome(job, optimize_one(job, settings, lambda _stage: None))
+        return Outcome(job, optimize_one(job, settings, _go_on))
     except Exception as error:
         message, source = describe(error, str(job.source)), str(job.source)
         return Outcome(job, error=message if message.startswith(source) else f"{source}: {message}")
@@ -103,8 +106,19 @@ def _guarded(job: Job, settings: Settings) -> Outcome:
 
 def _begin(lock_file: Path) -> None:
     """Leave Ctrl-C to the parent, clean up when it ends this process, and measure when no sibling does."""
-    from fuseonnx import speed
+    from fuseonnx import stopwatch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
-    speed.lock_file = lock_file
+    signal.signal(signal.SIGTERM, _end)
+    stopwatch.lock_file = lock_file
+
+
+def _end(number: int, _frame: object) -> None:
+    _ends.append(number)
+    sys.exit(INTERRUPTED)
+
+
+def _go_on(_stage: str) -> None:
+    """Let no stage begin after an end that got lost, as one does in a callback of Python's imports."""
+    if _ends:
+        sys.exit(INTERRUPTED)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 FAILED = 2
 INTERRUPTED = 130
+PIPE_CLOSED = 141  # as shells say of a process that SIGPIPE ended
 _PIPE_WIDTH = 10_000  # nothing is wrapped, cut or left out where no terminal sets a width
 _GAP = 2
 _NARROWEST_TEXT = 16
@@ -41,8 +44,11 @@ def one_line_errors(subject: str, *, debug: bool) -> Iterator[None]:
     with _noting_interrupts():
         try:
             yield
-        except (typer.Exit, BrokenPipeError):
+        except typer.Exit:
             raise
+        except BrokenPipeError:
+            _close_stdout()
+            raise typer.Exit(PIPE_CLOSED) from None
         except (Exception, KeyboardInterrupt) as error:
             if _interrupts or isinstance(error, KeyboardInterrupt):
                 print_error("interrupted")
@@ -74,6 +80,11 @@ def _noting_interrupts() -> Iterator[None]:
 def _note_interrupt(number: int, frame: FrameType | None) -> None:
     _interrupts.append(number)
     signal.default_int_handler(number, frame)
+
+
+def _close_stdout() -> None:
+    """Let nothing more be written to the pipe that nobody reads, not even when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_error(message: str) -> None:
@@ -161,9 +172,15 @@ def _table(section: Section, shown: Iterable[int]) -> Table:
 def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(
-        stderr=stderr,
+    class OnePipe(Console):
+        """Leaves a closed pipe to `one_line_errors`; rich would exit with 1: the models differ."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    stream = (sys.stderr if stderr else sys.stdout) or io.StringIO()  # None, where the shell closed it
+    return OnePipe(
+        file=stream,
         width=None if stream.isatty() else _PIPE_WIDTH,
         markup=False,
         emoji=False,

@@ -23,7 +23,7 @@ ExternalDataOption = Annotated[
 ProviderOption = Annotated[
     str,
     typer.Option(
-        metavar="cpu|cuda|tensorrt|NAME", help="Execution provider; NAME is one of onnxruntime's own."
+        metavar="cpu|cuda|tensorrt|NAME", help="Execution provider; NAME is another of onnxruntime's."
     ),
 ]
 ProviderOptionOption = Annotated[

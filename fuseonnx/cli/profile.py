@@ -100,5 +100,5 @@ def _print(found: Profile | ProfileDiff, top: int) -> None:
     if isinstance(found, ProfileDiff):
         print_sections(diff_heading(found), diff_sections(found))
     else:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        width = shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else None
         print_sections(profile_heading(found), profile_sections(found, top=top, width=width))

@@ -69,8 +69,9 @@ def write_draft(
         model: the model to write; its weights may lie in other files.
         signature: inputs and outputs to write as they were in the source.
         destination: where the model is to be published.
-        external_data: put the weights into `<destination>.data`. A model over protobuf's limit of 2 GiB, and
-            one whose source has external data, get this anyway.
+        external_data: put the weights into `<destination>.data`, but leave those of bodies in the model if it
+            stays below protobuf's limit of 2 GiB: onnxruntime refuses a link to the file for them. A model
+            over that limit, and one whose source has external data, get this anyway.
 
     Raises:
         ModelSaveError: the folder is missing or not writable, the disk is full, or a folder has the name.
@@ -103,8 +104,10 @@ def _write(model: ir.Model, signature: Signature, draft: Draft, external_data: b
     proto, payloads = to_proto(model, signature)
     rope = _rope(proto, payloads)
     if external_data or rope.length > _PROTOBUF_LIMIT:
-        data_name = _free_data_name(draft.destination.name, signature.external_files)
-        _write_file(draft.folder / data_name, lambda file: _write_data(proto, payloads, data_name, file))
+        data = draft.folder / _free_data_name(draft.destination.name, signature.external_files)
+        _write_file(data, lambda file: _write_data(proto, payloads, data.name, file))
+        if not data.stat().st_size:
+            data.unlink()
         rope = _rope(proto, payloads)
     _write_file(draft.path, lambda file: _write_rope(rope, file))
 
@@ -118,24 +121,34 @@ def _rope(proto: onnx.ModelProto, payloads: list[Tensor]) -> Rope[Tensor]:
 
 
 def _write_data(proto: onnx.ModelProto, payloads: list[Tensor], data_name: str, file: BinaryIO) -> None:
-    """Write the payloads of initializers to `file`, and refer to them as external data."""
-    for tensor in _slotted_initializers(proto.graph):
-        payload = payloads[int(tensor.external_data[0].value.removeprefix(SLOT))]
-        file.seek(-file.tell() % _PAGE, os.SEEK_CUR)
-        reference = {"location": data_name, "offset": str(file.tell()), "length": str(payload.nbytes)}
-        del tensor.external_data[:]
-        for key, value in reference.items():
-            tensor.external_data.add(key=key, value=value)
-        _write_payload(payload, file)
+    """Write the payloads of initializers to `file`, and refer to them as external data.
+
+    Those of bodies only if the model is too large with them: onnxruntime refuses a link to the file for them.
+    """
+    for initializers in (proto.graph.initializer, _initializers(proto.graph)):
+        for tensor in initializers:
+            if tensor.external_data and tensor.external_data[0].value.startswith(SLOT):
+                payload = payloads[int(tensor.external_data[0].value.removeprefix(SLOT))]
+                file.seek(-file.tell() % _PAGE, os.SEEK_CUR)
+                _refer(tensor, location=data_name, offset=file.tell(), length=payload.nbytes)
+                _write_payload(payload, file)
+        if _rope(proto, payloads).length <= _PROTOBUF_LIMIT:
+            break
 
 
-def _slotted_initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    for tensor in graph.initializer:
-        if tensor.external_data and tensor.external_data[0].value.startswith(SLOT):
-            yield tensor
+def _refer(tensor: onnx.TensorProto, **reference: str | int) -> None:
+    """Let the data of a tensor lie in a file."""
+    del tensor.external_data[:]
+    for key, value in reference.items():
+        tensor.external_data.add(key=key, value=str(value))
+
+
+def _initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yield the initializers of a graph and of the bodies in it."""
+    yield from graph.initializer
     for node in graph.node:
         for body in proto_bodies_of(node):
-            yield from _slotted_initializers(body)
+            yield from _initializers(body)
 
 
 def _free_data_name(model_name: str, taken: frozenset[str]) -> str:

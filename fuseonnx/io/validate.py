@@ -43,7 +43,13 @@ def check(proto: onnx.ModelProto, path: Path) -> None:
 
 def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Yield the tensors of a model: initializers, and attributes of nodes, wherever they are."""
-    yield from _graph_tensors(proto.graph)
+    yield from proto.graph.initializer
+    yield from tensors_in_nodes(proto)
+
+
+def tensors_in_nodes(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield all tensors of a model but the initializers of its main graph."""
+    yield from _node_tensors(proto.graph.node)
     for function in proto.functions:
         yield from _node_tensors(function.node)
 

@@ -1,19 +1,53 @@
-"""Sizes at which a model is benchmarked: those that are usual, and one batch size after another."""
+"""Sizes at which a model is measured: those that are usual, and one batch size after another."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 
+from fuseonnx.errors import BackendError
+from fuseonnx.runtime.inputs import make_inputs
 from fuseonnx.runtime.session import Feeds
-from fuseonnx.runtime.sizes import InputSpec
+from fuseonnx.runtime.sizes import InputSpec, input_specs
+from fuseonnx.runtime.uses import Uses
 
 _PIXELS = 224
 _LINE = 320
 """Width of an image whose height is fixed: a line of text, usually."""
 _TOKENS = 128
+
+
+def usual_inputs(
+    name: str,
+    graph: onnx.ModelProto,
+    shapes: Mapping[str, Sequence[int]],
+    attempt: Callable[[Feeds], str],
+) -> Feeds:
+    """Return the first generated inputs that are accepted, of the sizes that are usual if possible.
+
+    `shapes` fixes the shape of inputs by name; `attempt` returns why inputs are refused, or nothing.
+    Raises BackendError, about the model `name`, if none are accepted.
+    """
+    refused = ["they take none"]
+
+    def accepts(feeds: Feeds) -> bool:
+        refused.append(attempt(feeds))
+        return not refused[-1]
+
+    def candidates() -> Iterator[tuple[str, Feeds]]:
+        usual = usual_shapes(input_specs(graph, Uses(graph), shapes))
+        if usual:
+            yield from make_inputs(graph, shapes={**usual, **shapes}, accepts=accepts)
+        yield from make_inputs(graph, shapes=shapes, accepts=accepts)
+
+    for _, feeds in candidates():
+        return feeds
+    raise BackendError(
+        f"{name}: no generated input is accepted: give --input-shape or --inputs; {refused[-1]}"
+    )
 
 
 def usual_shapes(specs: Sequence[InputSpec]) -> dict[str, tuple[int, ...]]:

@@ -189,7 +189,7 @@ def _judge(expected: Expected, found: list[Array], rounding: Rounding) -> Differ
     again = judge_output(ordered, [_sorted(leaf) for leaf in found], rounding) or Difference()
     if again.severity > 1.0 and difference.max_abs < float("inf"):
         return difference
-    return replace(again, reason=f"{difference.reason}; sorted, it {again.reason}" if again.reason else "")
+    return replace(again, reason=f"{difference.reason}; sorted: {again.reason}" if again.reason else "")
 
 
 def _sorted(array: Array) -> Array:

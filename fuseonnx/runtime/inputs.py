@@ -114,7 +114,8 @@ class _Maker:
         if spec.dtype.kind == "b":
             return np.ones(shape, bool) if kind == HIGHEST else rng.integers(0, 2, shape).astype(bool)
         if spec.dtype.kind in "fV":
-            return (rng.standard_normal(shape) * _MAGNITUDES[kind]).astype(spec.dtype)
+            drawn = np.asarray(rng.standard_normal(shape) * _MAGNITUDES[kind])  # a number, for a scalar
+            return drawn.astype(spec.dtype)
         return rng.choice(np.array(self._words[spec.name], dtype=object), shape)
 
 

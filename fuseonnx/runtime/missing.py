@@ -16,6 +16,7 @@ from typing import Any
 from fuseonnx.runtime.provider_options import CudaOptions, TensorrtOptions
 
 _LIBRARIES = {CudaOptions.provider: "cuda", TensorrtOptions.provider: "tensorrt"}
+_SUFFIX = "ExecutionProvider"
 _WARNING, _FATAL = 2, 4
 _CURES = {
     "libcuda.so": "install the NVIDIA driver; without a GPU run on cpu",
@@ -83,9 +84,17 @@ def _why_unregistered(provider: str) -> str:
         )
     known = ort.get_all_providers()
     if provider in known:
-        return f"this onnxruntime ({ort.__version__}) has no {provider}: install the build of it that has"
-    close = difflib.get_close_matches(provider, known, 1, 0.85)
-    hint = f"did you mean {close[0]}?" if close else "register its plugin library with onnxruntime first"
+        return (
+            f"this onnxruntime ({ort.__version__}) has no {provider}: install the build of it that has, or"
+            " register its plugin library with onnxruntime first"
+        )
+    short = [name.removesuffix(_SUFFIX) for name in known]
+    close = difflib.get_close_matches(provider.removesuffix(_SUFFIX), short, 1, 0.7)
+    hint = (
+        f"did you mean {close[0]}{_SUFFIX}?"
+        if close
+        else "register its plugin library with onnxruntime first"
+    )
     return f"onnxruntime knows no {provider}; {hint}"
 
 

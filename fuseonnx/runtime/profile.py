@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from fuseonnx.errors import BackendError
 from fuseonnx.report import Document
+from fuseonnx.runtime.assignment import Assignment
 from fuseonnx.runtime.providers import CPU_PROVIDER, Backend
 from fuseonnx.runtime.recording import WARMUP, Recording
 from fuseonnx.runtime.session import Feeds
@@ -79,6 +81,9 @@ class Profile(Document):
         model: the model.
         onnxruntime: version.
         optimized: whether onnxruntime's graph optimizations were on.
+        provider: onnxruntime's name of the execution provider that was asked for.
+        provider_options: its options.
+        assignment: where the nodes ran.
         threads: threads inside an operator; 0 is onnxruntime's own choice.
         inputs: input name to type and shape.
         runs: runs that were recorded after `warmup` others; as many followed without the profiler.
@@ -95,6 +100,9 @@ class Profile(Document):
     model: str
     onnxruntime: str
     optimized: bool
+    provider: str
+    provider_options: dict[str, str]
+    assignment: str
     threads: int
     inputs: dict[str, str]
     runs: int
@@ -168,6 +176,9 @@ def profile_of(
         model=name,
         onnxruntime=ort.__version__,
         optimized=optimized,
+        provider=backend.provider.name,
+        provider_options=dict(backend.provider.options),
+        assignment=recording.assignment.summary(),
         threads=backend.threads,
         inputs={name: _described(value) for name, value in feeds.items()},
         runs=len(recorded),
@@ -182,7 +193,7 @@ def profile_of(
         nodes=tuple(nodes),
         notes=(
             *notes,
-            *([recording.placement] if recording.placement else ()),
+            *_placed(recording.assignment),
             *_notes(calls, len(recorded), runs),
             *_slowed(total, recording.unprofiled_ms),
         ),
@@ -214,6 +225,14 @@ def _notes(calls: Mapping[Place, Sequence[Kernel]], recorded: int, wanted: int) 
             f"{', '.join(sorted(others))}: a node's time is that of its launch; what the device does "
             "after that counts where it is waited for"
         )
+
+
+def _placed(assignment: Assignment) -> Iterator[str]:
+    """Yield what to say of nodes that ran elsewhere than asked for, or of the placement that decided it."""
+    if assignment.fallen:
+        yield assignment.summary()
+    elif assignment.placement:
+        yield assignment.placement
 
 
 def _slowed(ms: float, unprofiled_ms: float) -> Iterator[str]:
@@ -265,8 +284,8 @@ def kind_of(op: str) -> str:
 
 
 def _group(name: str, nodes: Sequence[NodeTime], total: float) -> GroupTime:
-    ms = sum(node.ms for node in nodes)
-    return GroupTime(name, len(nodes), sum(node.calls for node in nodes), ms, ms / total)
+    ms = math.fsum(node.ms for node in nodes)
+    return GroupTime(name, len(nodes), math.fsum(node.calls for node in nodes), ms, ms / total)
 
 
 def _slowest_first(timed: NodeTime | GroupTime) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ _TYPED: dict[str, type[ProviderOptions]] = {
 }
 _MANY_THREADS = 256
 """onnxruntime starts its threads one after the other, the slower the more there are: 1000 take seconds."""
+_SUFFIX = "ExecutionProvider"
 _SHORT = {"cpu": CpuOptions.provider, "cuda": CudaOptions.provider, "tensorrt": TensorrtOptions.provider}
 
 
@@ -52,7 +54,7 @@ CPU = Backend()
 
 
 def make_provider(name: str, options: Mapping[str, object] | None = None) -> Provider:
-    """Return the provider `name`: `cpu`, `cuda`, `tensorrt`, or one of onnxruntime's own names.
+    """Return the provider `name`: `cpu`, `cuda`, `tensorrt`, or another of onnxruntime's, short or in full.
 
     Values that are not text become what Python writes for them, as in onnxruntime. The options of those three
     are then checked against `CpuOptions`, `CudaOptions` and `TensorrtOptions`, and written as onnxruntime
@@ -61,16 +63,32 @@ def make_provider(name: str, options: Mapping[str, object] | None = None) -> Pro
     Raises:
         OptionError: the name is no provider's, an option does not exist or has a value of the wrong type.
     """
-    full_name = _SHORT.get(name.lower(), name)
-    if not full_name.endswith("ExecutionProvider"):
+    full_name = _full_name(name)
+    if not full_name.endswith(_SUFFIX):
         raise OptionError(
-            f"'{name}' is no execution provider: give {', '.join(_SHORT)} or onnxruntime's own name of one,"
-            " such as OpenVINOExecutionProvider"
+            f"'{name}' is no execution provider: give {', '.join(_SHORT)} or the name of another one of"
+            " onnxruntime's, such as openvino or OpenVINOExecutionProvider"
         )
     texts = {key: str(value) for key, value in (options or {}).items()}
     if full_name not in _TYPED:
         return Provider(full_name, texts)
     return Provider(full_name, _TYPED[full_name].parse(texts).as_texts())
+
+
+def _full_name(name: str) -> str:
+    """Return onnxruntime's name of a provider whose name may be short or of other capitals, else `name`."""
+    short = _short_name(name)
+    if short in _SHORT:
+        return _SHORT[short]
+    with contextlib.suppress(ImportError):
+        import onnxruntime as ort
+
+        return next((full for full in ort.get_all_providers() if _short_name(full) == short), name)
+    return name
+
+
+def _short_name(full_name: str) -> str:
+    return full_name.lower().removesuffix(_SUFFIX.lower())
 
 
 def as_backend(
@@ -83,8 +101,8 @@ def as_backend(
     """Return the backend for a provider by name (with `options`), or with its options already in it.
 
     Raises:
-        OptionError: as `make_provider` does; or `options` are given to a provider that has its own, or
-            `threads` is negative, or far more than this machine has processors.
+        OptionError: as `make_provider` does; or `provider` is of another type, `options` go with one that
+            has its own, or `threads` is negative, or far more than this machine has processors.
     """
     if threads < 0:
         raise OptionError(f"threads {threads}: give 0, for onnxruntime's own choice, or more")
@@ -101,6 +119,8 @@ def as_backend(
         raise OptionError("give a provider's options either inside it or beside its name, not both")
     if isinstance(provider, ProviderOptions):
         provider = Provider(provider.provider, provider.as_texts())
+    if not isinstance(provider, Provider):
+        raise OptionError(f"provider {provider!r}: give its name, and its options beside it")
     return Backend(provider, threads, allow_fallback)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuseonnx.errors import BackendError, OptionError
-from fuseonnx.runtime.assignment import assignment_of
+from fuseonnx.runtime.assignment import Assignment, assignment_of
 from fuseonnx.runtime.providers import Backend
 from fuseonnx.runtime.session import Feeds, open_session, run
 from fuseonnx.runtime.signature import Signature
@@ -31,12 +31,12 @@ class Recording:
     Attributes:
         trace: what the profiler wrote.
         unprofiled_ms: milliseconds of the fastest run without the profiler, Python included.
-        placement: what to say of the placement that the model carries.
+        assignment: where the nodes ran.
     """
 
     trace: Trace
     unprofiled_ms: float
-    placement: str = ""
+    assignment: Assignment
 
 
 def record(
@@ -67,7 +67,7 @@ def record(
         on_progress("run without the profiler")
         bare = _take_turns(names, sessions, feeds, runs)
     return [
-        Recording(trace, 1000 * min(seconds), assignment_of(session).placement)
+        Recording(trace, 1000 * min(seconds), assignment_of(session))
         for trace, seconds, session in zip(traces, bare, sessions, strict=True)
     ]
 

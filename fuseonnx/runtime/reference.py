@@ -71,7 +71,7 @@ def build_reference(
     notes: list[str] = []
     try:
         specs = input_specs(graph_of, uses, shapes)
-        given = load_samples(samples, specs) if samples else []
+        given = load_samples(samples, specs, notes) if samples else []
         cpu = Backend(threads=backend.threads)
         attempt = attempt or partial(run, open_session(original, cpu))
         generated = _generate(graph_of, shapes, seed, attempt, notes)
@@ -87,7 +87,10 @@ def build_reference(
     if random:
         notes.append(f"not compared, random ({', '.join(uses.unseeded_random)}): {', '.join(random)}")
     if len(random) == len(signature.outputs):
-        return notes[-1]
+        return (
+            f"{original}: every output is random ({', '.join(uses.unseeded_random)}): nothing can be"
+            " compared; give these operators a seed"
+        )
     del session
     rounding = Rounding(
         max(uses.precision, _precision(backend)), sum(node.op_type != "Constant" for node in uses.nodes)

@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx
 
 from fuseonnx.io.load import read_weightless
-from fuseonnx.io.validate import tensors
+from fuseonnx.io.validate import nbytes, tensors_in_nodes
 
 
 @contextlib.contextmanager
@@ -25,7 +25,7 @@ def revealed(model: Path, names: Sequence[str]) -> Iterator[Path]:
     with _folder_near(model) as folder:
         for tensor in proto.graph.initializer:
             _bring_near(tensor, model, folder)
-        for tensor in tensors(proto):
+        for tensor in tensors_in_nodes(proto):
             _take_in(tensor, model)
         declared = {info.name: info for info in (*proto.graph.output, *proto.graph.value_info)}
         outputs = [declared.get(name, onnx.ValueInfoProto(name=name)) for name in names]
@@ -49,12 +49,12 @@ def _bring_near(tensor: onnx.TensorProto, model: Path, folder: Path) -> None:
 
 
 def _take_in(tensor: onnx.TensorProto, model: Path) -> None:
-    """Put the data of a tensor back that lies in the model's own file; attributes cannot be external."""
+    """Put the data of a tensor back: attributes cannot be external, bodies not through a link."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    if entries.get("location") == str(model.resolve()):
-        with model.open("rb") as file:
-            file.seek(int(entries["offset"]))
-            tensor.raw_data = file.read(int(entries["length"]))
+    if entries:
+        with (model.parent / entries["location"]).open("rb") as file:
+            file.seek(int(entries.get("offset", "0")))
+            tensor.raw_data = file.read(nbytes(tensor))
         tensor.ClearField("external_data")
         tensor.ClearField("data_location")
 

@@ -40,9 +40,19 @@ class Sample:
     labels: Array | None = None
 
 
-def load_samples(samples: Samples, specs: Sequence[InputSpec]) -> list[tuple[str, Feeds]]:
-    """Return (label, feeds) of the first 32 samples, see `read_samples`."""
-    return [(sample.label, sample.feeds) for sample in islice(read_samples(samples, specs), MOST_SAMPLES)]
+def load_samples(samples: Samples, specs: Sequence[InputSpec], notes: list[str]) -> list[tuple[str, Feeds]]:
+    """Return (label, feeds) of the first 32 samples, see `read_samples`; note whether there are more."""
+    several = read_samples(samples, specs)
+    found = [(sample.label, sample.feeds) for sample in islice(several, MOST_SAMPLES)]
+    if next(several, None):
+        notes.append(f"of the samples only the first {MOST_SAMPLES} were compared")
+    return found
+
+
+def first_sample(samples: Samples, specs: Sequence[InputSpec]) -> tuple[str, Feeds]:
+    """Return (label, feeds) of the first sample, see `read_samples`."""
+    sample = next(read_samples(samples, specs))
+    return sample.label, sample.feeds
 
 
 def read_samples(samples: Samples, specs: Sequence[InputSpec]) -> Iterator[Sample]:
@@ -74,7 +84,10 @@ def _each(samples: Samples) -> Iterator[tuple[str, Given]]:
             raise OptionError(f"{samples}: the folder has no .npz file")
         yield from ((file.name, _load(file)) for file in files)
         return
-    for number, given in enumerate(samples() if callable(samples) else samples):
+    several = samples() if callable(samples) else samples
+    if isinstance(several, Mapping):
+        raise OptionError("the samples are one mapping of inputs; give a list of them, [samples]")
+    for number, given in enumerate(several):
         inputs = given[0] if isinstance(given, tuple) and len(given) == 2 else given
         if not isinstance(inputs, Mapping):
             raise OptionError(f"sample {number}: give a mapping of inputs, or (inputs, labels)")
@@ -104,7 +117,10 @@ def _fitted(label: str, given: Mapping[str, Any], specs: Sequence[InputSpec]) ->
     if given.keys() != {spec.name for spec in specs}:
         expected = sorted(spec.name for spec in specs)
         raise OptionError(f"{label}: holds {sorted(given)}, the model's inputs are {expected}")
-    arrays = {name: np.asarray(value) if name in dtypes else value for name, value in given.items()}
+    try:
+        arrays = {name: np.asarray(value) if name in dtypes else value for name, value in given.items()}
+    except ValueError as error:  # lists of different lengths
+        raise OptionError(f"{label}: not every value is an array: {error}") from None
     for name, dtype in dtypes.items():
         if not np.can_cast(arrays[name].dtype, dtype, "same_kind"):
             raise OptionError(f"{label}: {name!r} is {arrays[name].dtype}, the model takes {dtype}")

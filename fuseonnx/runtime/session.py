@@ -34,9 +34,13 @@ Feeds = Mapping[str, Any]
 """Input name to numpy array, or to a list of arrays for a sequence input."""
 
 _FATAL = 4
+_LONGEST = 300
+"""Letters of a reason."""
 _NOTHING = Carried()
 _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-_SIGNATURE = r"[\w:<>*&~, ]*\w\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^]]*\])?"
+_SIGNATURE = (
+    r"[\w:<>*&~, ]*\w\((?:[^()]|\([^()]*\))*\)(?: const)?(?:::<lambda\([^()]*\)>)?(?: \[with [^]]*\])?"
+)
 _SOURCE = re.compile(rf"/\S+\.\w+:\d+ {_SIGNATURE} |\S+\.(?:cc|cpp|cuh?|h|hpp):\d+ [\w:]+ ")
 """A place in onnxruntime's source: a whole path with the function's signature, or a file with its name."""
 _AROUND = re.compile(r"^.* Status Message: (?=Non-zero status code returned while running )")
@@ -250,8 +254,9 @@ def _to_numpy(value: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Return onnxruntime's reason on one line of at most 300 characters: no code, no place in its source."""
+    """Return onnxruntime's reason on one line that is not too long: no code, no place in its source."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     line = " ".join(lines if lines[0].rstrip().endswith((":", "indices")) else lines[:1])
     line = _AROUND.sub("", _CODE.sub("", _SOURCE.sub("", line))).partition(" ; GPU=")[0]
-    return " ".join(line.split())[:300]
+    line = " ".join(line.split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"

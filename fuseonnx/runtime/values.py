@@ -156,8 +156,8 @@ def judge(
     differs = ~_same_kind(reference, other) & stable
     if differs.any():
         at = _first(differs)
-        reason = f"{other[at]} at {list(map(int, at))} where the original has {reference[at]}"
-        return Difference(max_abs=math.inf, relative=math.inf, severity=math.inf, reason=reason)
+        reason = f"{other[at]}{_at(at)} where the original has {reference[at]}"
+        return Difference(math.inf, math.inf, math.inf, severity=math.inf, reason=reason)
     finite = np.isfinite(reference.astype(np.float64)) & stable
     distance = _distance(reference, other, finite)
     floor = max(1.0, noise) * rounding.unit(reference, scale)
@@ -172,9 +172,7 @@ def judge(
         noise_floor=float(floor[at]),
         allowed=allowed,
         severity=float(severity[at]),
-        reason=f"differs by {worst:.3g} at {list(map(int, at))}, allowed {allowed:.3g}"
-        if worst > allowed
-        else "",
+        reason=f"differs by {worst:.3g}{_at(at)}, allowed {allowed:.3g}" if worst > allowed else "",
         ulp=ulp_distance(reference[at], other[at]).item() if finite[at] else None,
     )
 
@@ -188,7 +186,7 @@ def _judge_exact(reference: Array, other: Array, noise: float) -> Difference:
     distance, found, expected = 1.0, np.array(other[at]).item(), np.array(reference[at]).item()
     if reference.dtype.kind in "iu":
         distance = float(np.abs(reference.astype(np.float64) - other.astype(np.float64)).max())
-    reason = f"{fraction:.3%} of the elements differ, first at {list(map(int, at))}: "
+    reason = f"{fraction:.3%} of the elements differ{', first' * bool(at)}{_at(at)}: "
     return Difference(
         max_abs=distance,
         mean_abs=fraction,
@@ -199,7 +197,11 @@ def _judge_exact(reference: Array, other: Array, noise: float) -> Difference:
 
 
 def _first(where: Array) -> tuple[int, ...]:
-    return tuple(int(index[0]) for index in np.nonzero(where))
+    return tuple(map(int, np.unravel_index(np.argmax(where), np.shape(where))))
+
+
+def _at(index: tuple[int, ...]) -> str:
+    return f" at {list(index)}" if index else ""
 
 
 def _finite_magnitude(array: Array) -> Array:

@@ -7,6 +7,7 @@ onnxruntime's own optimizations break. Where they break the original, too, that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
@@ -231,6 +232,13 @@ def _differences(
     return {name: difference for name, difference in judged.items() if difference is not None}
 
 
+def _multiple(difference: Difference) -> float:
+    """Return how many times the noise a difference is: infinite where what is wrong has no noise at all."""
+    if difference.noise_floor:
+        return difference.max_abs / difference.noise_floor
+    return math.inf if difference.severity > 1.0 else 0.0
+
+
 def _output(port: Port, difference: Difference, label: str, level: str) -> OutputDifference:
     return OutputDifference(
         name=port.name,
@@ -243,7 +251,7 @@ def _output(port: Port, difference: Difference, label: str, level: str) -> Outpu
         passed=difference.severity <= 1.0,
         reason=f"{difference.reason} (run {label!r}{level})" if difference.reason else "",
         run=label,
-        multiple=difference.max_abs / difference.noise_floor if difference.noise_floor else 0.0,
+        multiple=_multiple(difference),
         ulp=difference.ulp,
         **(asdict(difference.metrics) if difference.metrics else {}),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def _start(*arguments: object) -> subprocess.Popen[str]:
 
 
 def _drafts(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob(".*") if path.is_dir()]
+    return [path for path in folder.glob(".*") if path.is_dir()]
 
 
 def _wait_for_draft(process: subprocess.Popen[str], folder: Path) -> None:
@@ -138,18 +139,18 @@ def _on_terminal(command: list[str], columns: int) -> list[str]:
     environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR")}
     process = subprocess.Popen(command, stdout=child, env={**environment, "TERM": "xterm"})
     os.close(child)
-    text = "".join(iter(_reader(parent), ""))
+    written = b"".join(iter(_reader(parent), b""))  # what one read gives may end within a letter
     os.close(parent)
     assert process.wait(PATIENCE) == 0
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).splitlines()
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.decode()).splitlines()
 
 
-def _reader(descriptor: int) -> Callable[[], str]:
-    def read() -> str:
+def _reader(descriptor: int) -> Callable[[], bytes]:
+    def read() -> bytes:
         try:
-            return os.read(descriptor, 65536).decode(errors="replace")
+            return os.read(descriptor, 65536)
         except OSError:  # the other end is closed
-            return ""
+            return b""
 
     return read
 
@@ -161,6 +162,28 @@ def test_reader_that_stops_early_is_no_error(tmp_path: Path, write_model: Any) -
     assert process.stderr is not None
     assert process.stderr.read() == ""
     process.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["tables", "JSON"])
+def test_a_reader_that_stops_early_is_no_difference(
+    options: tuple[str, ...], tmp_path: Path, write_model: Any
+) -> None:
+    model = write_model(tmp_path / "model.onnx")
+    process = _start("verify", model, model, *options)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait(PATIENCE) == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("options", ["", "--json"])
+def test_a_closed_stdout_is_no_error(options: str, tmp_path: Path, write_model: Any) -> None:
+    model = write_model(tmp_path / "model.onnx")
+    command = shlex.join([*COMMAND, "profile", str(model), "--runs", "1"])
+    closing = ["sh", "-c", f"{command} {options} >&-"]
+    shown = subprocess.run(closing, capture_output=True, text=True, check=True)
+    assert shown.stderr == ""
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["optimize", "--help"], ["inspect", "--help"]])

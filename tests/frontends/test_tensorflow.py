@@ -234,6 +234,7 @@ def test_a_damaged_saved_model_is_one_line(net: Net, save: Callable[..., Path], 
 
 def test_keras_model_export(tmp_path: Path) -> None:
     keras = pytest.importorskip("keras")
+    keras.utils.set_random_seed(0)
     layers = keras.layers
     inputs = [layers.Input((6, 6, 2), name="left"), layers.Input((6, 6, 2), name="right")]
     both = layers.Concatenate()(inputs)

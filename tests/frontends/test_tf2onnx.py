@@ -211,6 +211,7 @@ def test_a_recurrent_layer_is_found_whatever_lies_beside_the_graph(
     with quiet():
         import keras
 
+        keras.utils.set_random_seed(0)
         lstm = keras.layers.LSTM(5)
         lstm(np.zeros((1, 6, 3), np.float32))
     monkeypatch.setattr(freeze, "_MAX_BYTES", 0)

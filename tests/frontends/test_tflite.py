@@ -53,6 +53,7 @@ def _dims(conversion: Conversion) -> list[int | str]:
 
 def _net() -> Any:
     """A small image classifier with two outputs, wide enough for weights to be quantized."""
+    keras.utils.set_random_seed(0)
     layers = keras.layers
     image = layers.Input(_SHAPE, name="image")
     x = image

@@ -223,3 +223,48 @@ def test_recurrent_layers_of_dynamic_length(kind: Any, bidirectional: bool, tmp_
     np.testing.assert_allclose(
         _found(conversion, {"x": x}), conversion.answers({"x": x})[0], rtol=0, atol=1e-5
     )
+
+
+class Normed(nn.Module):
+    """Divides by a norm that a small term keeps from being 0, and scales by what is nearly 1."""
+
+    def __init__(self, term: float) -> None:
+        super().__init__()
+        self.term = term
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 1.000009 * x / (x.pow(2).mean(1, keepdim=True) + self.term) + 0.0
+
+
+@pytest.mark.parametrize("term", [1e-8, 1e-12])
+def test_small_terms_stay(tmp_path: Path, term: float) -> None:
+    torch.manual_seed(0)
+    conversion = _convert(Normed(term), tmp_path, torch.randn(3, 8), exporter="dynamo")
+    assert sum(operator == "Add" for operator in _operators(conversion)) == 1
+    x = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
+    x[1] = 0
+    (expected,) = conversion.answers({"x": x})
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(_found(conversion, {"x": x}), expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["Mixtral", "Qwen3Moe"])
+def test_mixture_of_experts(tmp_path: Path, kind: str) -> None:
+    transformers: Any = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "moe_intermediate_size": 24}
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    experts = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "use_cache": False}
+    config = getattr(transformers, f"{kind}Config")(**sizes, **layers, **experts)
+    model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.randn_like(weight) / 4)
+    dynamic = {"input_ids": {0: "batch", 1: "length"}}
+    example = {"input_ids": torch.randint(0, 40, (2, 7))}
+    conversion = _convert(model, tmp_path, example, dynamic=dynamic)
+    assert conversion.exporter.endswith("(dynamo)")
+    for shape in ((2, 7), (1, 1), (3, 12)):
+        feeds = {"input_ids": np.random.default_rng(1).integers(0, 40, shape)}
+        (expected,) = conversion.answers(feeds)
+        np.testing.assert_allclose(_found(conversion, feeds), expected, rtol=0, atol=2e-5)

@@ -10,13 +10,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from fuseonnx.errors import ModelSaveError
 from fuseonnx.io import save
 from fuseonnx.io.load import Loaded, load
 from fuseonnx.io.save import write_draft
-from tests.io.models import add_model, every_place, weight
+from fuseonnx.io.validate import tensors
+from tests.helpers import run_reference
+from tests.io.models import add_model, every_place, every_place_feeds, weight
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +59,31 @@ def test_writing_leaves_the_model_as_it_was(loaded: Loaded, tmp_path: Path) -> N
     first = write_draft(loaded.model, loaded.signature, tmp_path / "a.onnx")
     second = write_draft(loaded.model, loaded.signature, tmp_path / "b.onnx")
     assert first.path.read_bytes() == second.path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("limit", "beside"), [(30_000, {"raw", "floats"}), (20_000, {"raw", "floats", "then_w", "else_w"})]
+)
+def test_weights_of_bodies_lie_beside_the_model_only_if_it_is_too_large_with_them(
+    loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, beside: set[str]
+) -> None:
+    """There are six tensors of 6400 bytes, two of which are no initializers."""
+    monkeypatch.setattr(save, "_PROTOBUF_LIMIT", limit)
+    write_draft(loaded.model, loaded.signature, tmp_path / "target.onnx", external_data=True).publish()
+    assert (tmp_path / "target.onnx").stat().st_size <= limit
+    written = onnx.load(tmp_path / "target.onnx", load_external_data=False)
+    assert {tensor.name for tensor in tensors(written) if tensor.external_data} == beside
+    for flag in (False, True):
+        feeds = every_place_feeds(flag)
+        found = onnxruntime.InferenceSession(tmp_path / "target.onnx").run(["y"], feeds)[0]
+        np.testing.assert_allclose(found, run_reference(every_place(), feeds)["y"], rtol=1e-6)
+
+
+def test_no_data_file_without_data(tmp_path: Path) -> None:
+    (tmp_path / "source.onnx").write_bytes(add_model(weight("w", 2), [2]).SerializeToString())
+    loaded = load(tmp_path / "source.onnx")
+    write_draft(loaded.model, loaded.signature, tmp_path / "target.onnx", external_data=True).publish()
+    assert _names(tmp_path) == ["source.onnx", "target.onnx"]
 
 
 @pytest.mark.parametrize("name", ["target.onnx", "tar[1]get*.onnx"])

@@ -199,7 +199,7 @@ def test_keeps_one_whose_filling_is_a_parameter_of_a_function() -> None:
         [*FILLED, node("Concat", "z z", "both", axis=0), node("Split", "both ones", "first h", axis=0)],
         [*FILLED, node("Transpose", "z", "t", perm=[0, 2, 1]), node("Reshape", "t shape", "h")],
         [*FILLED, node("Squeeze", "z from", "s"), node("Unsqueeze", "s from", "h")],
-        [*FILLED, node("Mul", "z tiny", "h")],
+        [*FILLED, node("Mul", "z none", "h")],
     ],
     ids=lambda makers: (
         makers[-1].op_type if len(makers) < 4 else "+".join(each.op_type for each in makers[3:])

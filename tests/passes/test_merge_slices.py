@@ -99,6 +99,15 @@ def test_keeps(first: Bounds, second: Bounds) -> None:
     assert_stays(RULE, pair(first, second, ["n", 5]), "the bounds do not combine")
 
 
+@pytest.mark.parametrize("user", ["Neg", None], ids=["another operator", "a graph output"])
+def test_keeps_a_first_slice_that_stays(user: str | None) -> None:
+    nodes = [node("Slice", "x one big two", "t"), node("Slice", "t zero three two", "y")]
+    nodes += [node(user, "t", "other")] if user else []
+    weights = ints(zero=[0], one=[1], two=[1], three=[3], big=[BIG])
+    model = chain(nodes, ["n", 6], weights, outputs=["out", "other" if user else "t"])
+    assert_stays(RULE, model, "others use the first result")
+
+
 def test_keeps_bounds_that_the_caller_may_override() -> None:
     nodes = [node("Slice", "x s e", "t"), node("Slice", "t s f", "y")]
     model = chain(nodes, ["n", 5], ints(s=[0], e=[3], f=[2]), overridable=["f"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx
 import pytest
 
@@ -50,6 +51,57 @@ def test_fires_on_graph_outputs() -> None:
     assert after.fired == {RULE: 1}
     assert [output.name for output in after.model.graph.output] == ["out", "q", "p"]
     assert_same_answers(model, after.model)
+
+
+def test_fires_on_parts_of_parts() -> None:
+    nodes = [
+        node("Slice", "x zero two one", "p"),
+        node("Slice", "x two six one", "q"),
+        node("Slice", "q zero two one", "r"),
+        node("Slice", "q two six one", "s"),
+        node("Concat", "q s p r", "y", axis=1),
+    ]
+    model = chain(nodes, ["n", 6], ints(zero=[0], one=[1], two=[2], six=[6]))
+    assert_merges(RULE, model, {"Split": 2, "Concat": 1}, times=2)
+
+
+def with_gathers(indices: Sequence[Sequence[int]], *, start: int = 3) -> onnx.ModelProto:
+    """Slice([start:]) of x, and Gathers of other indices."""
+    nodes, weights = [node("Slice", "x start big one", "p")], ints(start=[start], big=[BIG], one=[1])
+    for index, each in enumerate(indices):
+        weights |= ints(**{f"i{index}": each})
+        nodes.append(node("Gather", f"x i{index}", f"q{index}", axis=-1))
+    joined = " ".join(["p", *(f"q{index}" for index in range(len(indices)))])
+    nodes.append(node("Concat", joined, "y", axis=1))
+    return chain(nodes, ["n", 6], weights)
+
+
+@pytest.mark.parametrize("indices", [[[0, 1, 2]], [[1, 2], [0]], [[-4], [-6, -5]]])
+def test_fires_on_gathers_of_neighbours(indices: Sequence[Sequence[int]]) -> None:
+    assert_merges(RULE, with_gathers(indices), {"Split": 1, "Concat": 1})
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [
+        pytest.param([[2, 1, 0]], id="backwards"),
+        pytest.param([[0, 2], [1]], id="no neighbours"),
+        pytest.param([[0, 1, 1, 2]], id="one twice"),
+    ],
+)
+def test_keeps_other_gathers(indices: Sequence[Sequence[int]]) -> None:
+    assert_stays(RULE, with_gathers(indices), "")
+
+
+def test_keeps_a_gather_that_drops_the_axis() -> None:
+    nodes = [
+        node("Slice", "x one big one", "p"),
+        node("Gather", "x zero", "q", axis=1),
+        node("Unsqueeze", "q one", "r"),
+        node("Concat", "p r", "y", axis=1),
+    ]
+    weights = ints(one=[1], big=[BIG]) | {"zero": np.array(0)}
+    assert_stays(RULE, chain(nodes, ["n", 6], weights), "")
 
 
 def test_fires_in_bodies() -> None:

@@ -7,13 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fuseonnx
-from fuseonnx.core.journal import Journal
-from fuseonnx.passes import sink_initializers
 from tests.helpers import assert_same_answers, f32, make_model, node, rewrite
 from tests.passes.ifs import DIMS, assert_same_on_both_sides, branch, choice, model_of, step
 
@@ -164,40 +161,36 @@ def test_keeps_out_of_the_bodies_of_custom_operators() -> None:
     assert held(after.model.graph) == {"main": {"w"}, "main/Choose": {"own"}}
 
 
-def test_keeps_weights_in_reach_that_are_to_lie_beside_the_model() -> None:
-    """For the weights of a body, onnxruntime refuses a file that is a link."""
-    proto = model_of([choice("y", *PLAIN)], "y", {"w": A})
-    for beside in (True, False):
-        model, journal = ir.from_proto(proto), Journal()
-        model.meta[sink_initializers.WEIGHTS_BESIDE] = beside
-        sink_initializers.RULE.run(model, journal)
-        assert [application.at for application in journal.applied] == ([] if beside else ["w"])
+def scaled(weight: str, output: str) -> list[onnx.NodeProto]:
+    """x times the largest number of each row of x @ weight."""
+    return [
+        node("MatMul", f"x {weight}", f"{output}m"),
+        node("ReduceMax", f"{output}m", f"{output}x", axes=[1]),
+        node("Mul", f"x {output}x", output),
+    ]
 
 
 @pytest.mark.parametrize("source_has", [False, True])
-def test_the_weights_of_a_result_with_external_data_stay(tmp_path: Path, source_has: bool) -> None:
-    model = model_of([choice("y", *PLAIN)], "y", {"w": A})
-    path = tmp_path / "model.onnx"
-    onnx.save(model, path, save_as_external_data=source_has, size_threshold=0, location="model.data")
-    result = fuseonnx.optimize(
-        path, tmp_path / "out.onnx", only=[RULE], verify=False, external_data=not source_has
-    )
-    assert result.report.rules == ()
-    written = onnx.load(tmp_path / "out.onnx")
-    assert held(written.graph)["main"] == {"w"}
-    assert_same_on_both_sides(onnx.load(path), written)
+def test_with_external_data_the_weights_of_bodies_stay_within_reach(tmp_path: Path, source_has: bool) -> None:
+    """For them, onnxruntime refuses a file that is a link."""
+    choices = choice("y", branch(scaled("w", "t"), "t"), branch([node("Neg", "z", "e")], "e"))
+    model = model_of([*scaled("v", "z"), choices], "y", {"v": LARGE, "w": -LARGE})
+    source, out, links = (tmp_path / name for name in ("source.onnx", "out.onnx", "links"))
+    onnx.save(model, source, save_as_external_data=source_has, location="source.data")
+    result = fuseonnx.optimize(source, out, only=[RULE], measure=False, external_data=not source_has)
+    assert result.report.verification.status == "passed"
+    assert {use.name: use.fired for use in result.report.rules} == {RULE: 1}
+    links.mkdir()
+    for file in (out, tmp_path / "out.onnx.data"):
+        (links / file.name).symlink_to(file)
+    assert fuseonnx.verify(source, links / out.name, bisect=True).same
+    written = onnx.load(out, load_external_data=False)
+    assert held(written.graph) == {"main": {"v"}, "main/then": {"w"}, "main/else": set()}
 
 
 def test_large_weights_are_written_and_read_again(tmp_path: Path) -> None:
-    def scaled(weight: str, output: str) -> onnx.GraphProto:
-        nodes = [
-            node("MatMul", f"x {weight}", f"{output}m"),
-            node("ReduceMax", f"{output}m", f"{output}x", axes=[1]),
-            node("Mul", f"x {output}x", output),
-        ]
-        return branch(nodes, output)
-
-    model = model_of([choice("y", scaled("v", "t"), scaled("w", "e"))], "y", {"v": LARGE, "w": -LARGE})
+    both = (branch(scaled(weight, output), output) for weight, output in ("vt", "we"))
+    model = model_of([choice("y", *both)], "y", {"v": LARGE, "w": -LARGE})
     onnx.save(model, tmp_path / "model.onnx")
     fuseonnx.optimize(tmp_path / "model.onnx", tmp_path / "out.onnx", only=[RULE], verify=False)
     written = onnx.load(tmp_path / "out.onnx")

@@ -14,6 +14,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from fuseonnx.io.validate import tensors
 from fuseonnx.runtime import divergence as module
 from fuseonnx.runtime.divergence import Divergence
 from fuseonnx.runtime.revealed import revealed
@@ -103,6 +104,49 @@ def test_weights_in_a_file_of_their_own(build: Build) -> None:
         "damaged.onnx",
         "original.onnx",
     ]
+
+
+def test_weights_of_bodies_in_a_file_of_their_own(build: Build, tmp_path: Path) -> None:
+    """The main graph keeps a weight in the same file."""
+    square = np.random.default_rng(0).normal(0, 0.2, (WIDTH, WIDTH)).astype(np.float32)
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", WIDTH]) for n in "xy")
+
+    def write(name: str, factor: float) -> Path:
+        body = helper.make_graph(
+            [helper.make_node("MatMul", ["b", "v"], ["r"])],
+            "body",
+            [],
+            [helper.make_tensor_value_info("r", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(square, "v")],
+        )
+        nodes = [
+            helper.make_node("MatMul", ["x", "w"], ["a"]),
+            helper.make_node("Mul", ["a", "factor"], ["b"]),
+            helper.make_node("If", ["yes"], ["y"], then_branch=body, else_branch=body),
+        ]
+        weights = {"w": square, "factor": np.float32(factor), "yes": np.array(True)}
+        path = build(nodes, [x], [y], weights, name=name)
+        move_out(path)
+        return path
+
+    found = locate(write("original", 1), write("wrong", 1.01))
+    assert found is not None and found.first is not None
+    assert (found.first.tensor, found.last_agreeing) == ("b", "a")
+
+
+def move_out(path: Path) -> None:
+    """Move the large initializers of a model's graph and of its bodies into one file beside it."""
+    model = onnx.load(path)
+    with path.with_suffix(".data").open("wb") as file:
+        for tensor in tensors(model):
+            if len(tensor.raw_data) >= 1000:
+                tensor.data_location = TensorProto.EXTERNAL
+                tensor.external_data.add(key="location", value=f"{path.stem}.data")
+                tensor.external_data.add(key="offset", value=str(file.tell()))
+                file.write(tensor.raw_data)
+                tensor.external_data.add(key="length", value=str(len(tensor.raw_data)))
+                tensor.ClearField("raw_data")
+    path.write_bytes(model.SerializeToString())
 
 
 def test_tensors_are_compared_in_chunks(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

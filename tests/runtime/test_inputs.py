@@ -362,3 +362,11 @@ def test_maps_cannot_be_made() -> None:
     x.type.map_type.value_type.tensor_type.elem_type = FLOAT
     with pytest.raises(BackendError, match="'x' is neither a tensor nor a sequence"):
         feeds_of(model([helper.make_node("CastMap", ["x"], ["y"], domain="ai.onnx.ml")], [x]))
+
+
+@pytest.mark.parametrize("dtype", [FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16])
+def test_a_float_scalar_is_an_array_that_onnxruntime_takes(tmp_path: Path, dtype: int) -> None:
+    proto = model([helper.make_node("Cast", ["x"], ["y"], to=FLOAT)], [value("x", [], dtype)])
+    accepts = accepted_by(proto, tmp_path)
+    found = feeds_of(proto, accepts=accepts)
+    assert len({feeds["x"].item() for feeds in found}) == len(found) == 5

@@ -14,6 +14,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from fuseonnx.errors import BackendError, FuseOnnxError, OptionError
+from fuseonnx.profile_tables import profile_sections
 from fuseonnx.profiling import ProfileKeywords, compare_profiles, profile
 from fuseonnx.runtime.profile import COPIES, OTHERS, OUTSIDE, PRODUCTS, REORDERS, kind_of
 from fuseonnx.runtime.provider_options import CpuOptions
@@ -338,3 +339,31 @@ def test_a_missing_second_model_is_told_before_the_first_one_runs(tmp_path: Path
     with pytest.raises(FuseOnnxError, match=r"b\.onnx: cannot be read"):
         compare_profiles(chain(tmp_path / "a.onnx", ["Relu"]), tmp_path / "b.onnx", on_progress=stages.append)
     assert stages == []
+
+
+@pytest.mark.parametrize(
+    ("dims", "shape"), [("n, 3, h, w", "float32[1,3,224,224]"), ("n, 3, 48, w", "float32[1,3,48,320]")]
+)
+def test_dynamic_sizes_are_those_of_a_benchmark(dims: str, shape: str, tmp_path: Path) -> None:
+    text = f'<ir_version: 10, opset_import: ["": 17]> g (float[{dims}] x) => (y) {{ y = Relu(x) }}'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    assert profile(tmp_path / "m.onnx", runs=1).inputs == {"x": shape}
+
+
+def test_what_ran_on_the_cpu_instead_is_told(tmp_path: Path) -> None:
+    found = profile(chain(tmp_path / "m.onnx", ["Relu"]), runs=1, provider="cuda", allow_fallback=True)
+    assert (found.provider, found.provider_options) == ("CUDAExecutionProvider", {})
+    assert found.assignment.startswith("1 node, all on the CPU instead of CUDAExecutionProvider: ")
+    assert found.assignment in found.notes
+    on_cpu = profile(chain(tmp_path / "m.onnx", ["Relu"]), runs=1)
+    assert (on_cpu.provider, on_cpu.assignment) == ("CPUExecutionProvider", "1 node: 1 on CPU")
+    assert not any("CPU" in note for note in on_cpu.notes)
+
+
+def test_a_model_without_nodes_has_no_empty_tables(tmp_path: Path) -> None:
+    text = '<ir_version: 10, opset_import: ["": 17]> g () => (float[1] y) <float[1] c = {1}> { y = Relu(c) }'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    found = profile(tmp_path / "m.onnx", runs=1)
+    sections = list(profile_sections(found, top=5))
+    assert [section.title for section in sections] == ["Where the time goes", "Conditions"]
+    assert ("ran on", "nothing: no node is left") in sections[-1].rows

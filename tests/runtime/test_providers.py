@@ -197,3 +197,26 @@ def test_profiles_that_contradict_themselves_are_refused() -> None:
         optimization_profiles(SPECS, large, small, large)
     with pytest.raises(OptionError, match="'image': dimension 'size' lacks a size"):
         optimization_profiles(SPECS, small, {"batch": 1}, large)
+
+
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [
+        ("openvino", "OpenVINOExecutionProvider"),
+        ("OpenVino", "OpenVINOExecutionProvider"),
+        ("openvinoexecutionprovider", "OpenVINOExecutionProvider"),
+        ("dml", "DmlExecutionProvider"),
+        ("cudaExecutionProvider", "CUDAExecutionProvider"),
+        ("HomemadeExecutionProvider", "HomemadeExecutionProvider"),
+    ],
+)
+def test_names_may_be_short_and_of_any_case(name: str, full: str) -> None:
+    assert make_provider(name).name == full
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, ["CPUExecutionProvider"], ("CUDAExecutionProvider", {"device_id": 0})]
+)
+def test_what_onnxruntime_would_take_for_a_provider_is_told_apart(wrong: Any) -> None:
+    with pytest.raises(OptionError, match="give its name, and its options beside it"):
+        as_backend(wrong)

@@ -67,8 +67,12 @@ def test_what_fits_or_cannot_be_cut_stays_whole(rows: int) -> None:
 
 def test_only_the_first_samples_are_compared() -> None:
     given = [{"x": array(1, start)} for start in range(MOST_SAMPLES + 5)]
-    loaded = load_samples(given, [X])
+    notes: list[str] = []
+    loaded = load_samples(given, [X], notes)
     assert [feeds["x"][0, 0] for _, feeds in loaded] == list(range(MOST_SAMPLES))
+    assert notes == ["of the samples only the first 32 were compared"]
+    load_samples(given[:MOST_SAMPLES], [X], notes)
+    assert len(notes) == 1
     assert len(list(read_samples(given, [X]))) == MOST_SAMPLES + 5
 
 
@@ -76,7 +80,10 @@ def test_only_the_first_samples_are_compared() -> None:
     ("given", "message"),
     [
         ([], "there are no samples"),
+        ({"x": array(1)}, r"one mapping of inputs; give a list of them, \[samples\]"),
+        (lambda: {"x": array(1)}, r"one mapping of inputs; give a list of them, \[samples\]"),
         ([np.ones(3)], "sample 0: give a mapping of inputs, or"),
+        ([{"x": [[1, 2, 3], [4]]}], "sample 0: not every value is an array: "),
         ([{"y": array(1)}], r"sample 0: holds \['y'\], the model's inputs are \['x'\]"),
         ([{"x": np.ones((1, 3), complex)}], "'x' is complex128, the model takes float32"),
     ],
@@ -102,4 +109,4 @@ def test_a_damaged_file_is_named_and_nobody_is_told_to_trust_pickles(tmp_path: P
         ("array.npy", "holds an array without a name; write numpy.savez"),
     ):
         with pytest.raises(OptionError, match=rf"^{tmp_path / name}: {reason}"):
-            load_samples(tmp_path / name, [X])
+            load_samples(tmp_path / name, [X], [])

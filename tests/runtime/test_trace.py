@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fuseonnx.errors import BackendError
+from fuseonnx.runtime.assignment import Assignment
 from fuseonnx.runtime.profile import profile_of
 from fuseonnx.runtime.providers import CPU
 from fuseonnx.runtime.recording import WARMUP, Recording
@@ -23,7 +24,7 @@ def event(name: str, ts: int, dur: int) -> dict[str, Any]:
 
 
 def recorded(events: list[Event], unprofiled_ms: float = 1.0) -> Recording:
-    return Recording(Trace("m.onnx", 0, events), unprofiled_ms)
+    return Recording(Trace("m.onnx", 0, events), unprofiled_ms, Assignment("CPUExecutionProvider", ()))
 
 
 def test_the_kernel_that_ends_after_a_body_has_it_unless_it_began_later() -> None:

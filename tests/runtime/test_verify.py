@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -587,3 +588,47 @@ def test_what_another_provider_does_to_the_original_is_noise_if_it_is_rounding(
         note for note in outcome.notes if note.endswith("OtherExecutionProvider itself changes the answer")
     ]
     assert bool(changed) is not credible
+
+
+def to_scalars(build: Build, name: str, *, op: str = "ReduceSum", factor: float = 1.0) -> Path:
+    """Return a model whose outputs are a float, an integer and a bool without dimensions."""
+    nodes = [
+        helper.make_node(op, ["x"], ["sum"], keepdims=0),
+        helper.make_node("Mul", ["sum", "factor"], ["y"]),
+        helper.make_node("Cast", ["y"], ["i"], to=INT64),
+        helper.make_node("Greater", ["y", "x0"], ["b"]),
+    ]
+    outputs = [value("y", []), value("i", [], INT64), value("b", [], TensorProto.BOOL)]
+    weights = {"factor": np.array(factor, np.float32)}
+    return build(nodes, [value("x", ["n", 4]), value("x0", [])], outputs, weights, name=name)
+
+
+def test_scalars_go_in_and_come_out(build: Build) -> None:
+    judge = verifier(to_scalars(build, "original"))
+    same = judge.compare(to_scalars(build, "same"))
+    assert (same.status, len(same.outputs)) == ("passed", 3)
+    other = judge.compare(to_scalars(build, "other", factor=-1.0))
+    assert [output.passed for output in other.outputs] == [False, False, False]
+    assert "y: differs by " in other.reason
+    assert " at []" not in other.reason
+    broken = judge.compare(to_scalars(build, "broken", factor=float("nan")))
+    assert re.match(r"y: nan where the original has -?\d", broken.reason)
+
+
+def test_what_is_wrong_without_any_noise_is_infinitely_many_times_it(build: Build) -> None:
+    other = verifier(to_scalars(build, "original")).compare(to_scalars(build, "broken", factor=float("nan")))
+    for output in other.outputs:
+        assert (output.noise_floor, output.multiple) == (0.0, np.inf)
+    assert other.outputs[0].mean_abs == np.inf
+    same = verifier(to_scalars(build, "original")).compare(to_scalars(build, "same"))
+    assert [output.multiple for output in same.outputs] == [0.0, 0.0, 0.0]
+
+
+def test_a_model_of_random_outputs_alone_is_named_with_the_cure(build: Build) -> None:
+    original = one_op(build, "RandomNormalLike")
+    outcome = verifier(original).compare(original)
+    assert outcome.status == "skipped"
+    assert outcome.reason == (
+        f"{original}: every output is random (RandomNormalLike): nothing can be compared;"
+        " give these operators a seed"
+    )

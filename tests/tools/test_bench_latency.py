@@ -106,16 +106,6 @@ def test_a_result_survives_its_file(tmp_path: Path) -> None:
     assert Result.load(tmp_path / "result.json") == saved
 
 
-def test_text_between_markers_is_replaced_and_the_rest_kept(tmp_path: Path) -> None:
-    path = tmp_path / "page.md"
-    path.write_text("# Page\n\nA text.\n")
-    bench_latency.write_between(path, ("<!-- a -->", "<!-- /a -->"), "one\n")
-    assert path.read_text() == "# Page\n\nA text.\n\n<!-- a -->\none\n<!-- /a -->\n"
-    path.write_text(path.read_text() + "\nAn end.\n")
-    bench_latency.write_between(path, ("<!-- a -->", "<!-- /a -->"), "two")
-    assert path.read_text() == "# Page\n\nA text.\n\n<!-- a -->\ntwo\n<!-- /a -->\n\nAn end.\n"
-
-
 def test_answers_are_judged_by_shape_and_by_distance() -> None:
     right = [np.array([1.0, -4.0], np.float32)]
     assert bench_latency_race.distances(right, [np.array([1.0, -3.0], np.float32)]) == [0.25]
