@@ -22,6 +22,7 @@ from tools.bench_optimize import setup
 from tools.form_images import (
     add_by_channel,
     enlarged,
+    gate_in_weights,
     gate_spread,
     gated_sum,
     inverted_bottleneck,
@@ -77,6 +78,7 @@ LOST = """## Forms that lost
 
 Fewer or faster operators were expected to pay here, and no rule makes them. Gemm takes as long as Conv on one
 pixel; a gate that Resize spreads stays in blocks of channels, which wins or loses a few percent by its size;
+a gate in the weights spares a product of the image, but makes a product of matrices of the Conv;
 ConvTranspose beats its parts; GlobalAveragePool is fast on blocks of channels alone."""
 
 Pair = Sequence[onnxruntime.InferenceSession]
@@ -175,6 +177,12 @@ IMAGES_LOST = (
         CHANNELS,
         GATED,
         gate_spread,
+    ),
+    Images(
+        "A gate that scales the weights of the next 1×1 Conv, against what it takes",
+        CHANNELS,
+        GATED,
+        gate_in_weights,
     ),
     Images(
         "Conv 1×1 and DepthToSpace, against ConvTranspose with kernel 2 and stride 2",

@@ -133,6 +133,24 @@ def gate_spread(channels: int, size: int, *, new: bool) -> onnxruntime.Inference
     return _after_gate(net, value, gate, channels)
 
 
+def gate_in_weights(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
+    """Squeeze-and-excitation between Convs, of which the gate scales the next one's weights, or what it takes."""
+    net, value = _before_gate(channels, size)
+    gate = _gate_by_convs(net, _pooled(net, value, new=True), channels)
+    few = channels // 4
+    weight = net.random(few, channels)
+    if new:
+        (row,) = net.op("Reshape", gate, np.array([1, 1, channels]))
+        (scaled,) = net.op("Mul", weight, row)
+        (pixels,) = net.op("Reshape", value, np.array([1, channels, size * size]))
+        (value,) = net.op("MatMul", scaled, pixels)
+        (value,) = net.op("Reshape", value, np.array([1, few, size, size]))
+    else:
+        (product,) = net.op("Mul", value, gate)
+        (value,) = net.op("Conv", product, weight[:, :, None, None])
+    return net.session(net.op("Conv", value, net.random(channels, few, 1, 1))[0])
+
+
 def squeezed_by_pool(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
     """Squeeze-and-excitation with GlobalAveragePool or with ReduceMean."""
     net, value = _before_gate(channels, size)

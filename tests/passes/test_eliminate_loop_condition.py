@@ -139,6 +139,19 @@ def test_a_state_that_counts_along(begin: int, step: int, fired: int) -> None:
         assert_same_answers(model, rewrite(model).model, each)
 
 
+def test_keeps_out_of_a_count_that_floats_round() -> None:
+    """2**24 + 3, which the second trip compares, is the bound as a float, and ends the Loop."""
+    compare = [node("Cast", "c", "f", to=TensorProto.FLOAT), node("Less", "f bound", "again")]
+    constants = {"one": np.int32(1), "bound": np.float32((1 << 24) + 4)}
+    body = body_of([*STEP, *compare, node("Add", "c one", "d")], "i go s c", "again t d", constants)
+    for info in (body.input[3], body.output[2]):
+        info.type.tensor_type.elem_type = TensorProto.INT32
+    begin = {"begin": np.int32((1 << 24) + 2)}
+    model = model_of([loop("n3 yes x begin", "y end", body)], "y", begin)
+    assert rewrite(model, RULE).fired == {}
+    assert_same_answers(model, rewrite(model).model, feeds())
+
+
 def test_a_condition_that_is_stacked_too() -> None:
     nodes = [*STEP, NEXT, node("Less", "j bound", "again"), node("Cast", "again", "z", to=TensorProto.FLOAT)]
     body = body_of(nodes, "i go s", "again t z", {"one": np.int64(1), "bound": np.int64(3)})

@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from tests.helpers import assert_same_answers, make_model, node, random_feeds, rewrite
+from tests.passes.chains import chain, ints
 
 RULE = "merge_reshapes_around_transpose"
 Dims = Sequence[int | str | None]
@@ -110,3 +111,32 @@ def test_opset_5() -> None:
     after = rewrite(model, RULE)
     assert after.fired == {RULE: 1}
     assert_same_answers(model, after.model)
+
+
+def test_fires_on_dims_that_only_symbols_tell() -> None:
+    """So PyTorch's exporter turns the keys of scaled_dot_product_attention."""
+    nodes = [
+        node("Shape", "x", "count", start=2, end=3),
+        node("Squeeze", "count", "scalar"),
+        node("Range", "zero scalar one", "range"),
+        node("Unsqueeze", "range last", "column"),
+        node("Cast", "column", "positions", to=onnx.TensorProto.FLOAT),
+        node("Mul", "x positions", "keys"),
+        node("Shape", "keys", "dims"),
+        node("Slice", "dims first second", "rows"),
+        node("Slice", "dims second last", "n"),
+        node("Slice", "dims last end", "size"),
+        node("Concat", "last n size", "flat_dims", axis=0),
+        node("Reshape", "keys flat_dims", "flat"),
+        node("Transpose", "flat", "turned", perm=[0, 2, 1]),
+        node("Concat", "rows size n", "turned_dims", axis=0),
+        node("Reshape", "turned turned_dims", "y"),
+    ]
+    bounds = ints(first=[-(2**63)], second=[-2], last=[-1], end=[2**63 - 1])
+    bounds |= {"zero": np.array(0), "one": np.array(1)}
+    model = chain(nodes, ["b", 4, "n", 8], bounds, opset=21)
+    after = rewrite(model, RULE)
+    assert after.fired == {RULE: 1}
+    assert after.ops["Transpose"] == 1 and "Reshape" not in after.ops
+    feeds = {"in": np.random.default_rng(0).normal(size=(2, 4, 5, 8)).astype(np.float32)}
+    assert_same_answers(model, after.model, feeds)

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from fuseonnx.errors import OptionError
-from fuseonnx.runtime import noise, session, verify
+from fuseonnx.runtime import noise, reference, session, verify
 from fuseonnx.runtime.providers import Backend, Provider
 from fuseonnx.runtime.values import MULTIPLE
 from fuseonnx.runtime.verify import Verifier
@@ -99,6 +99,13 @@ def test_a_model_equals_itself(deep: Path) -> None:
     assert (output.name, output.dtype, output.max_abs, output.passed) == ("y", "tensor(float)", 0.0, True)
     assert output.allowed == pytest.approx(MULTIPLE * output.noise_floor)
     assert output.noise_floor > 0
+
+
+def test_what_takes_long_is_run_less_often(deep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "_SECONDS", -1.0)
+    outcome = verifier(deep).compare(deep)
+    assert (outcome.status, outcome.runs) == ("passed", 4)
+    assert outcome.notes == ("a large model: 4 of 9 runs were made",)
 
 
 def test_onnxruntimes_own_optimized_model_passes(deep: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("fakes")
 def test_every_way_to_fail_is_told_apart(tool: ModuleType, model: Path) -> None:
-    found = {name: tool.outcome(name, model, 30) for name in (tool.OURS, "onnxsim", *list(FAKES)[2:])}
+    found = {name: tool.outcome(name, model, 300) for name in (tool.OURS, "onnxsim", *list(FAKES)[2:])}
     found["onnxslim"] = tool.outcome("onnxslim", model, 3)
     assert {name: (each.nodes, each.trouble) for name, each in found.items()} == {
         tool.OURS: (2, ""),
@@ -101,7 +101,7 @@ def test_what_is_not_installed_is_said(
     tool: ModuleType, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tool, "TOOLS", {"no_such_optimizer": "no-such-optimizer==1.0"})
-    page = "\n".join(tool.page({"mine": model}, 60))
+    page = "\n".join(tool.page({"mine": model}, 300))
     assert "`pip install no-such-optimizer==1.0` adds its column" in page
     assert "| mine | 3 | **2** | | |" in page
     assert sys.version.split()[0] in page
