@@ -30,6 +30,8 @@ class Conversion:
         notes: what the user should know, in one line each: a fall-back, a dimension that was baked in.
         other_answers: the same from the framework's other kernels, where these differ by much more than
             rounding: by how much is noise.
+        examples: inputs that the caller gave, by the name of the ONNX model's input; to compare on where no
+            made-up ones are accepted.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class Conversion:
     answers: Answers
     notes: tuple[str, ...] = ()
     other_answers: Answers | None = None
+    examples: Mapping[str, Any] | None = None
 
 
 def first_line(error: Exception) -> str:

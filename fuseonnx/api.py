@@ -132,6 +132,7 @@ def optimize(  # noqa: PLR0913
                 measured = measure_and_choose(recipe, forms, verifier, made, backend, clock)
             draft = measured.made.attempt.draft
             parity = verifier.compare_with_framework(draft.path) if verifier and exported else None
+            clock("save")
             draft.publish()
         clock.stop()
         path = destination if source.given or output is not None else None

@@ -108,6 +108,7 @@ def verifier_of(
         samples=Path(samples) if isinstance(samples, str) else samples,
         backend=backend,
         frameworks=_attempts(source.conversion) if source.conversion else (),
+        examples=source.conversion.examples if source.conversion else None,
     )
 
 

@@ -459,6 +459,19 @@ def test_a_provider_without_a_name(path: Path) -> None:
         fuseonnx.optimize(path, provider="gpu")
 
 
+def test_an_interrupt_at_the_last_stage_writes_nothing(path: Path) -> None:
+    stages: list[str] = []
+
+    def interrupt(stage: str) -> None:
+        stages.append(stage)
+        if stage == "save" and "verify" in stages:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fuseonnx.optimize(path, on_progress=interrupt)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
 def test_progress_tells_the_stages(path: Path) -> None:
     stages: list[str] = []
     result = fuseonnx.optimize(path, on_progress=stages.append)

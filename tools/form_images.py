@@ -134,7 +134,7 @@ def gate_spread(channels: int, size: int, *, new: bool) -> onnxruntime.Inference
 
 
 def gate_in_weights(channels: int, size: int, *, new: bool) -> onnxruntime.InferenceSession:
-    """Squeeze-and-excitation between Convs, of which the gate scales the next one's weights, or what it takes."""
+    """Squeeze-and-excitation of which the gate scales the weights of the next Conv, or what that takes."""
     net, value = _before_gate(channels, size)
     gate = _gate_by_convs(net, _pooled(net, value, new=True), channels)
     few = channels // 4

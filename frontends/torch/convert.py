@@ -15,7 +15,7 @@ from fuseonnx.frontends._ports import name_ports
 from fuseonnx.frontends._quiet import quiet
 from fuseonnx.frontends.conversion import Conversion, require
 from fuseonnx.frontends.options import ExportOptions
-from fuseonnx.frontends.torch.call import to_torch
+from fuseonnx.frontends.torch.call import to_numpy, to_torch
 from fuseonnx.frontends.torch.export import (
     DYNAMO_OPSET,
     FIXED,
@@ -66,8 +66,9 @@ def convert_torch(
         folder / "model.onnx",
         f"PyTorch {version}",
         f"torch.onnx {version} ({exporter})",
-        _answers(subject, options.input_names),
+        _answers(subject, _names(subject, options)),
         (*subject.notes, *notes),
+        examples=dict(zip(_names(subject, options), map(to_numpy, subject.call.tensors), strict=True)),
     )
 
 
@@ -157,7 +158,7 @@ def _finish(model: ir.Model, subject: Subject, folder: Path, options: ExportOpti
         size = subject.tensors[input_].shape[axis]
         raise ExporterFailed(f"axis {axis} of '{names[input_]}' {FIXED} to {size}")
     clean(model)
-    inputs = options.input_names or names
+    inputs = _names(subject, options)
     outputs = [f"{name}_out" if name in inputs else name for name in subject.outputs]
     name_ports(graph, inputs, options.output_names or outputs)
     path = folder / "model.onnx"
@@ -167,8 +168,11 @@ def _finish(model: ir.Model, subject: Subject, folder: Path, options: ExportOpti
     return [f"input '{name}' has no effect on the outputs" for name in without_effect(graph)]
 
 
-def _answers(subject: Subject, new_names: Sequence[str]) -> Callable[[Mapping[str, Any]], list[Any]]:
-    names = list(new_names) or subject.call.names
+def _names(subject: Subject, options: ExportOptions) -> Sequence[str]:
+    return options.input_names or subject.call.names
+
+
+def _answers(subject: Subject, names: Sequence[str]) -> Callable[[Mapping[str, Any]], list[Any]]:
     devices = [tensor.device for tensor in subject.tensors]
 
     def run(feeds: Mapping[str, Any]) -> list[Any]:

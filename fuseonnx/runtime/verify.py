@@ -26,7 +26,7 @@ from fuseonnx.runtime.noise import Run
 from fuseonnx.runtime.providers import CPU, CPU_PROVIDER, Backend, for_equivalence
 from fuseonnx.runtime.reference import Attempt, Reference, answered_by, build_reference
 from fuseonnx.runtime.samples import Sample, Samples, read_samples
-from fuseonnx.runtime.session import open_session, run
+from fuseonnx.runtime.session import Feeds, open_session, run
 from fuseonnx.runtime.signature import Matching, Port, Signature
 from fuseonnx.runtime.sizes import input_specs
 from fuseonnx.runtime.uses import Uses
@@ -46,16 +46,19 @@ class Verifier:
         seed: int = 0,
         backend: Backend = CPU,
         frameworks: Sequence[Attempt] = (),
+        examples: Feeds | None = None,
     ) -> None:
         """Take the original's file and, as `graph_of`, its proto: the graph is read, weights may be external.
 
         `shapes` fixes the shape of inputs by name; `samples` are run besides the generated inputs, see
         `read_samples`; `backend` is where candidates run, the original runs on the CPU; `frameworks` run the
         model that the original was exported from: the first is what counts, by how much the others differ
-        is noise. Nothing is run before the first comparison.
+        is noise; `examples` are run where nothing else is accepted. Nothing is run before the first
+        comparison.
         """
         self._samples = samples
         self._frameworks = frameworks
+        self._examples = examples
         self._original = original
         self._graph_of = graph_of
         self._shapes = shapes or {}
@@ -148,6 +151,7 @@ class Verifier:
             seed=self._seed,
             backend=self._backend,
             attempt=self._frameworks[0] if self._frameworks else None,
+            examples=self._examples,
         )
 
     @cached_property

@@ -95,3 +95,25 @@ def test_answers_of_the_framework_are_kept(dynamo: bool, tmp_path: Path) -> None
             expected = net(x).numpy()
         (found,) = session.run(None, {"x": x.numpy()})
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+class Boxes(nn.Module):
+    """As in LayoutLM: sizes of boxes are looked up, so that a box must not end before it begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes = nn.Embedding(8, 4)
+
+    def forward(self, box: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.sizes(box[:, 1] - box[:, 0])
+        return result
+
+
+def test_the_example_is_compared_where_no_made_up_input_is_accepted(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    boxes, example = Boxes(), torch.tensor([[100, 103], [200, 207]])
+    result = fuseonnx.export(boxes, tmp_path / "boxes.onnx", inputs={"box": example})
+    parity = result.report.parity
+    assert (parity.status, parity.runs) == ("passed", 1)
+    found = onnxruntime.InferenceSession(result.path).run(None, {"box": example.numpy()})[0]
+    np.testing.assert_array_equal(found, boxes(example).detach().numpy())
