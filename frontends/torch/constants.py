@@ -19,7 +19,11 @@ def exact_constants() -> Iterator[None]:
     Its patterns compare constants with a tolerance of 1e-8, or a hundred-thousandth. So it drops the term
     that keeps a division by a norm from being one by 0, and the model answers NaN.
     """
-    from onnxscript.rewriter import _matcher
+    try:
+        from onnxscript.rewriter import _matcher
+    except ImportError:  # a version that keeps its matcher elsewhere: the comparison with PyTorch will tell
+        yield
+        return
 
     def isclose(a: float, b: float, **_tolerance: float) -> bool:
         return math.isclose(a, b, rel_tol=_RELATIVE)
