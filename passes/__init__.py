@@ -154,6 +154,7 @@ from fuseonnx.passes import (
     sink_heads_below_rotary_embedding,
     sink_initializers,
     sink_nan_guard,
+    sink_squeezes,
     sink_transposes,
     spell_gather_nd,
     spell_group_normalization,
@@ -162,6 +163,7 @@ from fuseonnx.passes import (
     swap_negated_if,
     swap_transposed_product,
     unroll_loops,
+    unsqueeze_conv,
     unsqueeze_scalar,
     widen_integers,
 )
@@ -284,6 +286,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "move",
         (
+            sink_squeezes.RULE,
             sink_transposes.RULE,
             swap_transposed_product.RULE,
             merge_reshapes_around_transpose.RULE,
@@ -341,6 +344,7 @@ STAGES: tuple[Stage, ...] = (
             compute_on_images.RULE,
             spell_group_normalization.RULE,
             fuse_global_average_pool.RULE,
+            unsqueeze_conv.RULE,
             pad_channels.RULE,
             unsqueeze_scalar.RULE,
             keep_pad_before_max_pool.RULE,

@@ -136,6 +136,8 @@ def step_window(step: Match, channels: int, axes: int) -> Window | str:
         window = reason or pointwise(channels, channels, axes, group=channels, biased=biased)
     if isinstance(window, Window) and len(window.kernel) != axes:
         return "the ranks differ"
+    if isinstance(window, Window) and 0 in (window.inputs, window.outputs):
+        return "there are no channels"
     return window
 
 

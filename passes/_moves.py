@@ -66,6 +66,8 @@ def may_move(node: ir.Node) -> bool:
     """Whether a node only moves elements, along neither the first axis nor (but for Concat) the last."""
     if node.domain or node.device_configurations or node.op_type not in _MOVES:
         return False
+    if node.outputs[0].dtype in (None, ir.DataType.STRING):  # see spell_gather_nd
+        return False
     dims = known_dims(node.outputs[0])
     if dims is None or len(dims) < 2:
         return False

@@ -26,6 +26,7 @@ from fuseonnx.core.graph import bodies_of
 from fuseonnx.core.pattern import ANY_OP, Const, op
 from fuseonnx.core.rule import Match, Rule
 from fuseonnx.passes._sizes import bytes_made
+from fuseonnx.passes.merge_slices import read_cuts
 
 MAX_GROWTH = 128 << 10
 """Bytes by which one fold may grow the file: enough for arithmetic on shapes, masks and position tables."""
@@ -113,7 +114,24 @@ def _is_different(m: Match) -> bool:
         return True
     if node.op_type in ("Squeeze", "Unsqueeze"):  # negative axes before opset 13: onnx.reference miscounts
         return any(axis < 0 for axis in node.attributes.get_ints("axes", ()))
+    if node.op_type == "ReduceMean":  # of nothing: NaN in onnx.reference, 0 in onnxruntime
+        return _first_tensor(node).size == 0
+    if node.op_type == "Slice":
+        return _counts_down_from_outside(node)
     return node.op_type in _DIFFERENT_UNLESS_FINITE and not _all_finite(node)
+
+
+def _counts_down_from_outside(node: ir.Node) -> bool:
+    """Whether a Slice goes back from before an axis: numpy takes nothing then, onnxruntime the first."""
+    dims = _first_tensor(node).shape.numpy()
+    cuts = read_cuts(node, len(dims))
+    return cuts is None or any(start < -dims[axis] for axis, (start, _end, step) in cuts.items() if step < 0)
+
+
+def _first_tensor(node: ir.Node) -> ir.TensorProtocol:
+    x = node.inputs[0]
+    assert x is not None
+    return constant_tensor(x)
 
 
 def _anonymous(node: ir.Node) -> bytes:

@@ -17,7 +17,9 @@ from fuseonnx.passes.merge_slices import Cut, read_cuts
 
 
 def guard(m: Match) -> str | None:
-    """Keep out unless one index of one axis is taken, and this axis goes."""
+    """Keep out unless one index of one axis is taken, and it goes; and of texts, as spell_gather_nd does."""
+    if m["x"].dtype in (None, ir.DataType.STRING):
+        return "Gather may not take texts"
     axes = rank(m["x"])
     cuts, gone = read_cuts(m.node("slice"), axes), integers(m.root, "axes", 1)
     if cuts is None or gone is None:

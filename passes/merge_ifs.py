@@ -89,18 +89,25 @@ def _merge(first: ir.Node, second: ir.Node, names: Names) -> ir.Node:
 
 def _pour(source: ir.Graph, target: ir.Graph, names: Names) -> None:
     """Move everything from one branch to the end of another, under names that stay unique."""
+    _take_names_of_their_own(target, names)
+    _take_names_of_their_own(source, names)
     results = list(source.outputs)
     source.outputs.clear()
     for name, value in list(source.initializers.items()):
         source.initializers.pop(name)
-        value.name = names.unshared(name)
         target.register_initializer(value)
     nodes = list(source)
     source.remove(nodes)
-    for node in nodes:
-        take_unshared_names(node, names)
     target.extend(nodes)
     target.outputs.extend(results)
+
+
+def _take_names_of_their_own(branch: ir.Graph, names: Names) -> None:
+    """Rename what is in a branch where another body, maybe one inside the other branch, uses the name too."""
+    for node in branch:
+        take_unshared_names(node, names)
+    for name, value in list(branch.initializers.items()):
+        value.name = names.unshared(name)
 
 
 RULE = GraphPass(_NAME, run)

@@ -67,7 +67,11 @@ def _cuts(m: Match) -> dict[int, Cut] | None:
 
 
 def read_cuts(node: ir.Node, axes: int | None) -> dict[int, Cut] | None:
-    """Return what a Slice takes of each axis, counted from the front; None if that is unknown."""
+    """Return what a Slice takes of each axis, counted from the front; None if that is unknown.
+
+    Nor is it told where a Slice counts down to the largest of numbers: by ONNX it takes nothing then, but
+    onnxruntime goes on to the first entry.
+    """
     starts, ends = integers(node, "starts", 1), integers(node, "ends", 2)
     if starts is None or ends is None:
         return None
@@ -79,22 +83,31 @@ def read_cuts(node: ir.Node, axes: int | None) -> dict[int, Cut] | None:
     steps = integers(node, "steps", 4) if has_input(node, 4) else [1] * len(starts)
     if steps is None or (axes is None and min(along, default=0) < 0):
         return None
+    if any(step < 0 and end >= TO_THE_END for end, step in zip(ends, steps, strict=True)):
+        return None
     counted = along if axes is None else [axis % axes for axis in along]
     return dict(zip(counted, zip(starts, ends, steps, strict=True), strict=True))
+
+
+def as_slice(cut: Cut, size: int) -> slice:
+    """Return a cut for Python, which takes nothing if one counts down from before the axis, not the first."""
+    start, end, step = cut
+    return slice(max(start, -size), end, step)
 
 
 def _combined(first: Cut, second: Cut, size: int | None) -> Cut | None:
     """Return the cut that does what two do one after the other along an axis of `size` (None: unknown)."""
     if size is not None:
-        kept = range(size)[slice(*first)][slice(*second)]
+        kept = range(size)[as_slice(first, size)]
+        kept = kept[as_slice(second, len(kept))]
         if len(kept) == 0:
             return 0, 0, 1
         end = kept[-1] + (1 if kept.step > 0 else -1)
-        return kept[0], end if end >= 0 else -_FOREVER, kept.step
+        return kept[0], end if end >= 0 else -_FOREVER, max(-_FOREVER, min(kept.step, _FOREVER))
     start, end, step = first
     if start < 0 or second[0] < 0 or step < 1 or second[2] < 1:
         return None
-    start, joint = start + second[0] * step, step * second[2]
+    start, joint = min(start + second[0] * step, _FOREVER), min(step * second[2], _FOREVER)
     if second[1] >= TO_THE_END:
         return start, end, joint
     if second[1] >= 0 and end >= 0:

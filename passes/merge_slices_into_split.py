@@ -69,10 +69,12 @@ def _by_axis(graph: ir.Graph) -> dict[tuple[ir.Value, int], list[Part]]:
 
 
 def _gathered(node: ir.Node, dims: Sequence[int | None]) -> dict[int, Cut] | None:
-    """Return what a Gather of a constant list of neighbours takes."""
-    indices = node.inputs[1]
+    """Return what a Gather of a constant list of neighbours takes; None of texts, which it mangles."""
+    x, indices = node.inputs
     axis = node.attributes.get_int("axis", 0) % len(dims) if dims else 0
     size = dims[axis] if dims else None
+    if x is None or x.dtype is ir.DataType.STRING:
+        return None
     if size is None or indices is None or not is_const(indices) or rank(indices) != 1:
         return None
     taken = array_of(indices).astype(np.int64)

@@ -19,9 +19,14 @@ from fuseonnx.passes._chains import counted, integers
 
 
 def guard(m: Match) -> str | None:
-    """Keep out of coordinates of several numbers, and of those that begin behind an axis of batches."""
+    """Keep out of coordinates of several numbers, and of those that begin behind an axis of batches.
+
+    Keep out of texts too, of which onnxruntime's Gather copies but the first of each row (1.31.1 and 1.32.0).
+    """
     if m.root.attributes.get_int("batch_dims", 0):
         return "each batch has coordinates of its own"
+    if m["x"].dtype in (None, ir.DataType.STRING):
+        return "Gather may not take texts"
     return None if _is_column(m["coordinates"]) else "they are not known to be one number each"
 
 

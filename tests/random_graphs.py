@@ -25,12 +25,14 @@ from tests.fuzzing import (
     layout,
     linear,
     nets,
+    parts,
+    positions,
     sandwich,
 )
 from tests.fuzzing.scope import FLOATS, Array, Dim, Scope, Shape, Skip, Value, World
 
 Operator = Callable[[Scope], Value]
-IR_VERSION = {9: 4, 11: 6, 13: 7, 15: 8, 17: 8, 18: 8, 21: 10, 22: 10}
+IR_VERSION = {9: 4, 11: 6, 13: 7, 15: 8, 17: 8, 18: 8, 21: 10, 22: 10, 23: 11}
 
 _WEIGHTED: tuple[tuple[int, Operator], ...] = (
     (4, elementwise.unary),
@@ -79,6 +81,14 @@ _WEIGHTED: tuple[tuple[int, Operator], ...] = (
     (2, nets.recurrent),
     (2, nets.pixels),
     (1, nets.zero_term),
+    (2, parts.splits),
+    (2, parts.neighbours),
+    (2, parts.with_empty_parts),
+    (2, parts.wild_slices),
+    (1, positions.gather_nd),
+    (1, positions.at_own_positions),
+    (2, positions.heads),
+    (1, positions.zeros_from_afar),
     (2, branches.convs),
     (2, branches.products),
     (1, branches.in_a_row),
@@ -92,6 +102,7 @@ _WEIGHTED: tuple[tuple[int, Operator], ...] = (
     (1, lambda g: control.weighted_branches(g, grow)),
     (1, lambda g: control.two_ifs(g, grow)),
     (1, lambda g: control.loop(g, grow)),
+    (1, lambda g: control.counted_loop(g, grow)),
     (1, lambda g: control.scan(g, grow)),
     (1, lambda g: control.call(g, grow)),
 )
@@ -127,7 +138,7 @@ def random_case(seed: int) -> Case:
     ir_version = 3 if opset == 9 and rng.random() < 0.4 else IR_VERSION[opset]
     dtype = int(rng.choice([TensorProto.FLOAT] * 8 + [TensorProto.FLOAT16, TensorProto.DOUBLE]))
     infinite = dtype != TensorProto.FLOAT16 and bool(rng.random() < 0.1)
-    world = World(rng, opset, ir_version, dtype, infinite)
+    world = World(rng, opset, ir_version, dtype, infinite, empty=bool(rng.random() < 0.1))
     graph = Scope(world)
     symbols = {"batch": _sizes(graph, 3), "length": _sizes(graph, 6)}
     inputs = _inputs(graph, symbols)
@@ -159,8 +170,9 @@ def random_case(seed: int) -> Case:
 
 
 def _sizes(graph: Scope, largest: int) -> Dim:
-    first = graph.between(2, largest)
-    return first, graph.choose([size for size in range(1, largest + 2) if size != first])
+    first = graph.between(1, largest)
+    smallest = 0 if graph.world.empty else 1
+    return first, graph.choose([size for size in range(smallest, largest + 2) if size != first])
 
 
 def _inputs(graph: Scope, symbols: dict[str, Dim]) -> list[Value]:

@@ -163,3 +163,41 @@ def test_a_float_attribute_of_a_new_node_is_what_the_file_will_hold() -> None:
     after = rewrite(model)
     assert after.ops == {"HardSigmoid": 1, "Max": 1}
     assert_same_answers(model, after.model, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("inner", "middle", "outer"), [(0, 3, 2), (3, 0, 2), (3, 2, 0)])
+def test_two_products_without_numbers_are_not_one(inner: int, middle: int, outer: int) -> None:
+    # numpy reshapes no array of nothing to -1.
+    nodes = [helper.make_node("MatMul", ["x", "v"], ["p"]), helper.make_node("MatMul", ["p", "w"], ["y"])]
+    weights = {"v": np.ones((inner, middle), np.float32), "w": np.ones((middle, outer), np.float32)}
+    model = make_model(nodes, {"x": ["n", inner]}, ["y"], weights)
+    after = rewrite(model)
+    assert after.ops == {"MatMul": 2}
+    assert_same_answers(model, after.model, {"x": np.ones((2, inner), np.float32)})
+
+
+@pytest.mark.parametrize("start", [-3, -4, -99, -(2**63)])
+def test_a_slice_that_counts_down_from_before_the_axis_takes_its_first_entry(start: int) -> None:
+    # Python takes nothing: of a constant, and of the result of another Slice.
+    nodes = [
+        helper.make_node("Slice", ["x", "start", "end", "axis", "step"], ["s"]),
+        helper.make_node("Slice", ["s", "start", "end", "axis", "step"], ["y"]),
+        helper.make_node("Slice", ["w", "start", "end", "axis", "step"], ["v"]),
+        helper.make_node("Concat", ["x", "v"], ["z"], axis=2),
+    ]
+    bounds = {"start": [start], "end": [-(2**31)], "axis": [2], "step": [-1]}
+    weights = {name: np.array(each) for name, each in bounds.items()}
+    model = make_model(nodes, {"x": [2, 3, 3]}, ["y", "z"], {"w": WEIGHT[:, :, :3], **weights})
+    after = rewrite(model)
+    assert after.fired["merge_slices"] == 1
+    assert_same_answers(model, after.model, {"x": WEIGHT[:, :, 1:]})
+
+
+def test_the_mean_of_nothing() -> None:
+    # NaN in numpy, 0 in onnxruntime.
+    nodes = [
+        helper.make_node("ReduceMean", ["w"], ["m"], keepdims=0),
+        helper.make_node("Add", ["x", "m"], ["y"]),
+    ]
+    model = make_model(nodes, {"x": [2, 3]}, ["y"], {"w": WEIGHT[:, :0]})
+    assert_same_answers(model, rewrite(model).model)

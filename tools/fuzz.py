@@ -115,12 +115,18 @@ def _smaller(model: onnx.ModelProto, runs: Runs) -> Iterator[tuple[onnx.ModelPro
             yield _pruned(copy, runs)
     values = _all_values(model, runs)
     for index, node in enumerate(model.graph.node):
-        if values and node.op_type != "Constant" and all(name in values[0] for name in node.output if name):
+        names = [name for name in node.output if name]
+        if values and node.op_type != "Constant" and all(_has_one_rank(name, values) for name in names):
             yield _cut(model, runs, index, values)
     for index in range(len(model.graph.value_info)):
         copy = _copy(model)
         del copy.graph.value_info[index]
         yield copy, runs
+
+
+def _has_one_rank(name: str, values: Runs) -> bool:
+    """Whether every run has computed a value, and with the same number of dims."""
+    return all(name in run for run in values) and len({run[name].ndim for run in values}) == 1
 
 
 def _all_values(model: onnx.ModelProto, runs: Runs) -> list[dict[str, np.ndarray]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from fuseonnx.frontends.options import ExportOptions
 from fuseonnx.frontends.tensorflow.freeze import ASSIGNMENTS
 from fuseonnx.frontends.tensorflow.ports import refuse_words, settled, tensorflow, versions, write_dims
 from fuseonnx.frontends.tensorflow.write import write_onnx
+
+_EXAMPLE = 224
+"""A size for an example."""
 
 
 def is_keras_model(obj: object) -> bool:
@@ -78,7 +81,9 @@ def _on_tensorflow(
             traced = tf.function(flat, input_signature=specs, autograph=False).get_concrete_function()
     except Exception as error:
         shapes = ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
-        raise ExportError(f"does not run on inputs of the shape {shapes}: {first_line(error)}") from error
+        raise ExportError(
+            f"does not run on inputs of the shape {shapes}: {first_line(error)}{_cure(specs)}"
+        ) from error
     refuse_words(traced.graph.as_graph_def())
     inputs = list(options.input_names) or [spec.name for spec in specs]
     outputs = list(options.output_names) or distinct(names, taken=inputs)
@@ -87,12 +92,16 @@ def _on_tensorflow(
     write_dims(path, specs, options)
 
     states = _states(traced)
+    # A layer may ask for a size while it is traced, and do something else where the model leaves it open.
+    sizes = [tuple(spec.shape[1:]) for spec in specs]
+    is_open = any(None in each for each in sizes) and sizes == [leaf.shape[1:] for leaf in call.leaves]
+    run = tf.function(flat, autograph=False) if is_open else traced
 
     def answers(feeds: Mapping[str, Any]) -> list[Any]:
         tensors = [tf.constant(feeds[name], spec.dtype) for name, spec in zip(inputs, specs, strict=True)]
         before = [state.numpy() for state in states]
         with quiet():
-            results = [value.numpy() for value in traced(*tensors)]
+            results = [value.numpy() for value in run(*tensors)]
         for state, value in zip(states, before, strict=True):
             state.assign(value)
         return results
@@ -100,6 +109,15 @@ def _on_tensorflow(
     framework, exporter = versions()
     notes = ("a layer keeps state between calls; in ONNX every run starts from the state it has now",)
     return Conversion(path, framework, exporter, answers, notes if states else ())
+
+
+def _cure(specs: Sequence[Any]) -> str:
+    """Return what to do about sizes beyond the batch that are open: some of Keras' layers need them."""
+    for spec in specs:
+        if None in tuple(spec.shape[1:]):
+            example = "x".join(str(size or _EXAMPLE) for size in [1, *spec.shape[1:]])
+            return f"; fix the sizes of its inputs: --input {spec.name}={example}"
+    return ""
 
 
 def _states(traced: Any) -> list[Any]:

@@ -1,13 +1,10 @@
-"""What tf2onnx does not convert, or converts wrongly, one function each."""
+"""What tf2onnx gets wrong around its operators, one function each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-
-import numpy as np
-from onnx import TensorProto, helper
 
 
 @contextmanager
@@ -82,46 +79,3 @@ def _move_negative_pads(node: Any) -> None:
         ends = [max(total, 0) - begin for begin, total in zip(begins, sums, strict=True)]
         node.set_attr("pads", [*begins, *ends])
         node.set_attr("output_padding", [max(-total, 0) for total in sums])
-
-
-def _convert_with_one(graph: Any, node: Any, name: str, _args: Sequence[Any]) -> None:
-    """Erfc(x) = 1 - Erf(x), for TensorFlow's exact Gelu; Expm1(x) = Exp(x) - 1, for its Celu."""
-    dtype, shape = graph.get_dtype(node.output[0]), graph.get_shape(node.output[0])
-    inner = {"Erfc": "Erf", "Expm1": "Exp"}[node.type]
-    one = graph.make_const(f"{name}_one", np.ones((), helper.tensor_dtype_to_np_dtype(dtype))).output[0]
-    graph.remove_node(name)
-    value = graph.make_node(inner, node.input, shapes=[shape], dtypes=[dtype]).output[0]
-    operands = [one, value] if inner == "Erf" else [value, one]
-    graph.make_node("Sub", operands, name=name, outputs=node.output, shapes=[shape], dtypes=[dtype])
-
-
-def _convert_bucketize(graph: Any, node: Any, name: str, _args: Sequence[Any]) -> None:
-    """Bucketize(x) = how many boundaries are <= x; Keras' Discretization uses it."""
-    dtype, shape = graph.get_dtype(node.input[0]), graph.get_shape(node.output[0])
-    boundaries = np.array(node.get_attr_value("boundaries"), np.float32)
-    graph.remove_node(name)
-    value = node.input[0]
-    if dtype != TensorProto.FLOAT:
-        value = graph.make_node("Cast", [value], attr={"to": TensorProto.FLOAT}).output[0]
-    last = graph.make_const(f"{name}_last", np.array([-1], np.int64)).output[0]
-    limits = graph.make_const(f"{name}_boundaries", boundaries).output[0]
-    spread = graph.make_node("Unsqueeze", [value, last]).output[0]
-    below = graph.make_node("Not", graph.make_node("Less", [spread, limits]).output).output
-    ones = graph.make_node("Cast", below, attr={"to": TensorProto.INT32}).output[0]
-    graph.make_node(
-        "ReduceSum",
-        [ones, last],
-        name=name,
-        outputs=node.output,
-        attr={"keepdims": 0},
-        shapes=[shape],
-        dtypes=[TensorProto.INT32],
-    )
-
-
-HANDLERS: dict[str, tuple[Any, list[Any]]] = {
-    "Bucketize": (_convert_bucketize, []),
-    "Erfc": (_convert_with_one, []),
-    "Expm1": (_convert_with_one, []),
-}
-"""tf operator to what converts it."""

@@ -15,9 +15,10 @@ import onnx_ir as ir
 from fuseonnx.errors import ExportError, OptionError
 from fuseonnx.frontends._ports import name_ports
 from fuseonnx.frontends._quiet import quiet
-from fuseonnx.frontends.conversion import MAX_IR_VERSION
+from fuseonnx.frontends.conversion import MAX_IR_VERSION, first_line
 from fuseonnx.frontends.tensorflow.freeze import frozen, inlined, tensors_of
-from fuseonnx.frontends.tensorflow.mend import HANDLERS, constants_stay, mend, transposes_stay
+from fuseonnx.frontends.tensorflow.handlers import HANDLERS
+from fuseonnx.frontends.tensorflow.mend import constants_stay, mend, transposes_stay
 
 NEWEST_OPSET = 18
 """That tf2onnx 1.17 writes."""
@@ -82,6 +83,7 @@ def write_graph_def(
     from tf2onnx import tf_loader
 
     weights = weights or {}
+    _refuse_bfloat16(graph_def)
     inputs, outputs = [*tensors[0], *(f"{name}:0" for name in weights)], list(tensors[1])
     with quiet(), tf.device("/cpu:0"), tf.Graph().as_default():
         if graph_def.library.function:
@@ -133,7 +135,7 @@ def finish(
             draft = _draft(opset, source, keep_going=False)
         except Exception:
             failures.clear()
-            draft = _draft(opset, source, keep_going=True)
+            draft = _second_draft(opset, source)
         mend(draft)
         proto = draft.make_model("")
     _refuse_foreign(proto.graph, opset, failures)
@@ -171,6 +173,16 @@ def _draft(opset: int, source: Mapping[str, Any], *, keep_going: bool) -> Any:
             graph, opset=opset, continue_on_error=True, custom_op_handlers=dict(HANDLERS), **options
         )
         return optimizer.optimize_graph(draft, catch_errors=keep_going)
+
+
+def _second_draft(opset: int, source: Mapping[str, Any]) -> Any:
+    try:
+        return _draft(opset, source, keep_going=True)
+    except Exception as error:  # tf2onnx has no exceptions of its own
+        raise ExportError(
+            f"tf2onnx fails on the graph ({first_line(error)}); replace the layer that it names, or export "
+            "the model up to it"
+        ) from error
 
 
 def _write_weights(graph: ir.Graph, weights: Sequence[Any], folder: Path) -> None:
@@ -231,6 +243,18 @@ def _refuse_foreign(graph: onnx.GraphProto, opset: int, failures: Mapping[str, s
         for attribute in node.attribute:
             for body in [attribute.g, *attribute.graphs]:
                 _refuse_foreign(body, opset, failures)
+
+
+def _refuse_bfloat16(graph_def: Any) -> None:
+    """Refuse a graph that computes in bfloat16: tf2onnx takes it for float16 here and for itself there."""
+    from tensorflow.core.framework import types_pb2
+
+    for node in [*graph_def.node, *(node for body in graph_def.library.function for node in body.node_def)]:
+        if any(value.type == types_pb2.DT_BFLOAT16 for value in node.attr.values()):
+            raise ExportError(
+                f"layer '{_layer_of(node.name)}' computes in bfloat16, which tf2onnx cannot write; build the "
+                "model with keras.config.set_dtype_policy('float32') and load its weights"
+            )
 
 
 def _layer_of(node: str) -> str:

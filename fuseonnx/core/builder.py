@@ -122,16 +122,16 @@ class Builder:
         if self._constant_nodes and body.initializers:
             raise Refused("a local function cannot hold the initializers of the body")
         body.outputs.clear()
-        for name, value in list(body.initializers.items()):
-            body.initializers.pop(name)
-            value.name = self._names.unshared(name)
-            self.initializers.append(value)
         nodes = list(body)
-        body.remove(nodes)
-        for node in nodes:
+        for node in nodes:  # while the body still holds them, and the names are counted with them
             node.name = self._names.unshared(node.name or "") if node.name else node.name
             for output in node.outputs:
                 output.name = self._names.unshared(output.name) if output.name else output.name
+        for name, value in list(body.initializers.items()):
+            value.name = self._names.unshared(name)
+            body.initializers.pop(value.name)
+            self.initializers.append(value)
+        body.remove(nodes)
         self.nodes.extend(nodes)
 
     def const(self, data: Array | ir.LazyTensor, like: ir.Value | None = None) -> ir.Value:

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 
+import fuseonnx
 from fuseonnx.errors import ExportError, OptionError
 from fuseonnx.frontends._quiet import quiet, quiet_first_import
 from fuseonnx.frontends.conversion import Conversion
@@ -374,7 +375,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], ExportOptions, str]] = {
     "cannot be dynamic": (
         lambda: chain((4, 4), Sized()),
         ExportOptions(dynamic={"x": {1: "n"}}),
-        r"does not run on inputs of the shape x \(None, None, 4\): .*Sized.* needs its size",
+        r"does not run on inputs of the shape x \(None, None, 4\): .*Sized.* needs its size; fix .*"
+        "--input x=1x224x4",
     ),
     "other shape": (
         image_net,
@@ -394,6 +396,23 @@ def test_what_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises((ExportError, OptionError), match=message) as info:
         converted(make(), tmp_path, options)
     assert "\n" not in str(info.value)
+
+
+class Stretched(layers.Layer):  # type: ignore[misc]
+    """A layer that does something else where its size is open."""
+
+    def call(self, x: Any) -> Any:
+        return x * (x.shape[1] or 1)
+
+
+def test_the_answers_are_those_at_the_size_of_the_input(tmp_path: Path) -> None:
+    model = chain((None, 3), Stretched())
+    conversion = converted(model, tmp_path)
+    x = np.ones((2, 5, 3), np.float32)
+    [answer] = conversion.answers({"x": x})
+    np.testing.assert_array_equal(answer, 5 * x)
+    with pytest.raises(ExportError, match="does not answer as Keras"):
+        fuseonnx.export(model, tmp_path / "net.onnx")
 
 
 @keras.saving.register_keras_serializable(package="tests")

@@ -145,10 +145,100 @@ def test_the_reason_that_tf2onnx_gives_is_passed_on(tmp_path: Path) -> None:
             lambda x: tf.nn.conv2d_transpose(x, KERNEL, (2, 25, 25, 6), 3, "VALID"),
             id="ConvTranspose-output_padding",
         ),
+        pytest.param(lambda x: tf.math.log1p(tf.abs(x)), id="Log1p"),
+        pytest.param(lambda x: tf.cast(8 * x, tf.int32) // 3, id="FloorDiv-int"),
+        pytest.param(lambda x: tf.cast(8 * x, tf.int32) // -3, id="FloorDiv-negative"),
+        pytest.param(lambda x: tf.cast(8 * x, tf.int32) % 3, id="FloorMod-int"),
+        pytest.param(lambda x: x // 0.3 + x % 0.7, id="FloorDiv-float"),
+        pytest.param(lambda x: tf.reshape(x, (-1, tf.shape(x)[1] // 2 * 8, 4)), id="FloorDiv-size"),
+        pytest.param(lambda x: tf.math.cumprod(x, -1, exclusive=True), id="Cumprod-last"),
+        pytest.param(lambda x: tf.math.cumprod(x, 1, reverse=True), id="Cumprod-first"),
+        pytest.param(lambda x: tf.searchsorted([-1.0, 0.0, 1.0], tf.reshape(x, [-1])), id="LowerBound"),
+        pytest.param(
+            lambda x: tf.searchsorted(tf.sort(x, -1), tf.round(x), side="right"),
+            id="UpperBound",
+        ),
+        pytest.param(lambda x: tf.where(x > 0, tf.math.log(x), tf.reduce_max(x)), id="SelectV2"),
+        pytest.param(lambda x: tf.where(x > 0, tf.cast(x, tf.int16), tf.int16.min), id="SelectV2-int16"),
+        pytest.param(lambda x: tf.where(x > 0, x < 1, x < -1), id="SelectV2-bool"),
+        pytest.param(lambda x: tf.raw_ops.Select(condition=x[:, 0, 0, 0] > 0, x=x, y=1 / x), id="Select"),
+        pytest.param(lambda x: tf.image.resize(x, (5, 13), "bicubic"), id="ResizeBicubic"),
+        pytest.param(
+            lambda x: tf.compat.v1.image.resize(
+                tf.cast(9 * x, tf.int32), (11, 3), "bicubic", align_corners=True
+            ),
+            id="ResizeBicubic-corners",
+        ),
+        pytest.param(lambda x: tf.image.resize(x, (5, 3), "area"), id="ResizeArea"),
     ],
 )
 def test_what_tf2onnx_lacks(tmp_path: Path, function: Any) -> None:
     check(function, tmp_path, IMAGE)
+
+
+@pytest.mark.parametrize("magnitude", [1e-30, 1e-9, 1e-4])
+def test_log1p_of_small_numbers_keeps_its_digits(tmp_path: Path, magnitude: float) -> None:
+    x = np.array([[-magnitude, magnitude, 0.0, np.inf, -1.0, np.nan]], np.float32)
+    model = written(tf.math.log1p, tmp_path, tf.TensorSpec([None, 6]))
+    np.testing.assert_allclose(run_reference(model, {"in_0": x})["out_0"], np.log1p(x), rtol=1e-6)
+
+
+def test_what_is_not_chosen_may_be_infinite(tmp_path: Path) -> None:
+    x = np.array([[-1.0, 0.0, 4.0]], np.float32)
+    model = written(lambda x: tf.where(x > 0, tf.math.rsqrt(x), 0.0), tmp_path, tf.TensorSpec([None, 3]))
+    np.testing.assert_array_equal(run_reference(model, {"in_0": x})["out_0"], [[0.0, 0.0, 0.5]])
+
+
+def test_the_sign_of_a_zero_is_read(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    x = np.array([[-0.0, 0.0, -1.0], [0.0, -0.0, -np.inf], [-np.inf, -3.0, -0.0]], np.float32)
+    check(keras.ops.signbit, tmp_path, x)
+    model = check(lambda x: keras.ops.argmax(x, axis=-1), tmp_path, x)
+    assert run_reference(model, {"in_0": x})["out_0"].tolist() == [1, 0, 2]
+
+
+def test_bits_of_a_float_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"operator Bitcast \(only the sign bit of a float32"):
+        written(lambda x: tf.bitcast(x, tf.int32), tmp_path, tf.TensorSpec([2]))
+
+
+@pytest.mark.parametrize("start", [0, 1, 5])
+@pytest.mark.parametrize("axes", [(1,), (1, 2)])
+def test_a_part_is_written_into_a_tensor(tmp_path: Path, start: int, axes: tuple[int, ...]) -> None:
+    """As into the cache of a decoder; a part that would reach beyond the end starts earlier."""
+    from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+
+    def update(x: Any) -> Any:
+        begin = [tf.cast(tf.reduce_max(x), tf.int32) if axis in axes else 0 for axis in range(4)]
+        part = x[:, :2, : 3 if 2 in axes else None] * 10
+        return gen_xla_ops.xla_dynamic_update_slice(x, part, tf.stack(begin))
+
+    cache = np.clip(RNG.uniform(0, 1, (2, 6, 5, 3)), 0, 0.9).astype(np.float32) + start
+    check(update, tmp_path, cache)
+
+
+def test_a_resize_of_unknown_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"ResizeBicubic \(the sizes of its images are not known\)"):
+        written(
+            lambda x: tf.image.resize(x, (4, 4), "bicubic"), tmp_path, tf.TensorSpec([None, None, None, 3])
+        )
+
+
+def test_bfloat16_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"computes in bfloat16.*set_dtype_policy\('float32'\)"):
+        written(lambda x: tf.cast(tf.cast(x, tf.bfloat16) * 2, tf.float32), tmp_path, tf.TensorSpec([2]))
+
+
+def test_a_graph_that_tf2onnx_does_not_get_through_is_refused_in_one_line(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+
+    def branch(x: Any) -> Any:
+        total = tf.reduce_sum(x)
+        return tf.cond(total > 0, lambda: keras.ops.scan(lambda a, b: (a + b, b), x[0], x)[0], lambda: x[0])
+
+    with pytest.raises(ExportError, match=r"tf2onnx fails on the graph \(.*\); replace the layer") as info:
+        written(branch, tmp_path, tf.TensorSpec([None, 3]))
+    assert "\n" not in str(info.value)
 
 
 def test_groups_of_a_3d_convolution(tmp_path: Path) -> None:

@@ -104,6 +104,58 @@ def loop(g: Scope, grow: Grow) -> Value:
     )
 
 
+def counted_loop(g: Scope, grow: Grow) -> Value:
+    """Add a Loop that goes on while what it counts is below a bound, which its limit may say too."""
+    x = g.pick(is_float)
+    limit, begin, step = g.between(1, 4), g.between(-2, 3), g.choose((1, 1, 1, 2))
+    bound = begin + step * limit + g.choose((-1, 0, 0, 0, 1))
+    kind = g.choose((TensorProto.INT64, TensorProto.INT32))
+    body = _body(g, _prefix(g))
+    index = Value(f"{body.prefix}index", TensorProto.INT64)
+    go_on = Value(f"{body.prefix}cond", TensorProto.BOOL)
+    count = Value(f"{body.prefix}count", kind, bound=99.0)
+    state = Value(f"{body.prefix}state", x.dtype, x.shape, exact=False, bound=max(x.bound, 1.0))
+    body.values += [index, state]
+    grow(body, g.between(0, 2))
+    next_ = body.op("Add", [count, body.const(np.array(step), kind)], (), bound=99.0)
+    flag = _below(body, next_, bound)
+    if g.chance(0.4):
+        trip = body.op("Add", [index, body.const(1)], (), bound=99.0)
+        flags = [flag, _below(body, trip, limit + g.choose((-1, 0, 0, 1)))]
+        flag = body.op("And", flags if g.chance(0.5) else flags[::-1], (), exact=True)
+    told = body.op("Cast", [go_on], (), dtype=x.dtype, exact=False, to=x.dtype)
+    carried = activation(body, "Tanh", body.op("Add", [_changed(body, state), told], x.shape, bound=99.0))
+    proto = graph_of(body, "loop", (index, go_on, count, state), (flag, next_, carried))
+    given = [
+        g.const(limit),
+        g.const(np.array(g.chance(0.9)), TensorProto.BOOL),
+        g.const(np.array(begin), kind),
+        x,
+    ]
+    name, last = g.fresh("loop"), g.fresh("loop")
+    g.nodes.append(helper.make_node("Loop", [value.name for value in given], [name, last], body=proto))
+    g.read.add(x.name)
+    results = [
+        Value(name, kind, bound=99.0),
+        Value(last, x.dtype, x.shape, exact=False, bound=max(x.bound, 1.0)),
+    ]
+    g.values.extend(results)
+    return results[1]
+
+
+def _below(g: Scope, x: Value, bound: int) -> Value:
+    """Add a comparison that tells whether an integer is below a bound."""
+    name, bound = g.choose((("Less", bound), ("LessOrEqual", bound - 1), ("Greater", bound)))
+    if name == "LessOrEqual" and g.opset < 12:
+        name, bound = "Less", bound + 1
+    if g.chance(0.3):
+        x = g.op("Cast", [x], (), dtype=TensorProto.FLOAT, to=TensorProto.FLOAT)
+    inputs = [x, g.const(np.array(bound), x.dtype)]
+    if name == "Greater":
+        inputs = inputs[::-1]
+    return g.op(name, inputs, (), dtype=TensorProto.BOOL, bound=1.0, exact=True)
+
+
 def scan(g: Scope, grow: Grow) -> Value:
     """Add a Scan over the first axis of a value."""
     x = g.pick(lambda value: is_float(value) and value.rank > 0)
@@ -212,6 +264,9 @@ def _flag(g: Scope) -> Value:
 
 
 def _prefix(g: Scope) -> str:
+    """Return what the names in a body begin with: now and then the same as in the bodies beside it."""
+    if g.chance(0.3):
+        return f"{g.prefix}b_"
     g.world.names += 1
     return f"{g.prefix}b{g.world.names}_"
 

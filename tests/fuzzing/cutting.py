@@ -36,7 +36,7 @@ def slice_to(g: Scope, x: Value, cuts: list[tuple[int, int, int, int]]) -> Value
     def sizes(run: int) -> list[int]:
         found = list(x.sizes(run))
         for axis, start, end, step in cuts:
-            found[axis] = len(range(*slice(start, end, step).indices(found[axis])))
+            found[axis] = taken(found[axis], start, end, step)
         return found
 
     shape = by_run(sizes)
@@ -50,6 +50,14 @@ def slice_to(g: Scope, x: Value, cuts: list[tuple[int, int, int, int]]) -> Value
     if with_steps:
         inputs.append(g.const(steps))
     return g.op("Slice", inputs, shape, dtype=x.dtype, exact=x.exact, bound=x.bound)
+
+
+def taken(size: int, start: int, end: int, step: int) -> int:
+    """Return how much a Slice takes of an axis; a start before it that counts down is its first entry."""
+    first, last = (0, size) if step > 0 else (-1, size - 1)
+    start, end = (bound + size if bound < 0 else bound for bound in (start, end))
+    start, end = min(max(start, 0), last), min(max(end, first), last)
+    return max(0, -((start - end) // step))
 
 
 def pad(g: Scope, given: Value | None = None, *, first: int = 0, fill: float | None = None) -> Value:

@@ -226,4 +226,4 @@ def pool(g: Scope, given: Value | None = None, *, smallest: int = 1) -> Value:
 
 def is_image(value: Value) -> bool:
     fits = value.dtype in FLOATS and value.dtype != TensorProto.DOUBLE and 3 <= value.rank <= 5
-    return fits and static(value.shape[1])
+    return fits and static(value.shape[1]) and all(size for dim in value.shape[1:] for size in dim)

@@ -83,6 +83,8 @@ class World:
     """The float type of the model."""
     infinite: bool = False
     """Some constants are infinite or NaN; then nothing that makes the largest finite number of one."""
+    empty: bool = False
+    """Some values may hold nothing."""
     functions: list[Function] = field(default_factory=list)
     names: int = 0
     sums: int = 0
@@ -201,14 +203,15 @@ class Scope:
         return outputs
 
     def check(self, shapes: Sequence[Shape], dtype: int, bound: float) -> None:
-        """Raise Skip for results that are too large, in size or in magnitude, or empty."""
+        """Raise Skip for results that are too large, in size or magnitude, or empty where none may be."""
         if dtype in FLOATS and not bound < _MAX_BOUND.get(dtype, 1e4):
             raise Skip
         if dtype in INTS and not bound < 1e6:
             raise Skip
         for shape in shapes:
             for run in RUNS:
-                if not 0 < math.prod(dim[run] for dim in shape) <= MAX_ELEMENTS or len(shape) > 5:
+                size = math.prod(dim[run] for dim in shape)
+                if size > MAX_ELEMENTS or len(shape) > 5 or (not size and not self.world.empty):
                     raise Skip
 
     def const(

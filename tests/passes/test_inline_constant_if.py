@@ -212,3 +212,20 @@ def test_keeps_out_of_a_condition_that_may_come_with_a_run(overridable: bool) ->
     after = rewrite(model, RULE)
     assert (after.fired, after.declined) == ({}, {})
     assert_same_answers(model, after.model)
+
+
+def test_a_name_that_one_other_body_shares() -> None:
+    # The names were counted when the branch had been emptied.
+    def exp(name: str, output: str) -> onnx.GraphProto:
+        return branch([node("Abs", "x", name), node("Exp", name, output)], output)
+
+    nodes = [
+        node("ReduceSum", "x", "sum", keepdims=0),
+        node("Greater", "sum sum", "given"),
+        choice("flag", "y", exp("t", "a"), exp("u", "b")),
+        choice("given", "z", exp("t", "c"), exp("v", "d")),
+    ]
+    model = model_of(nodes, "y z")
+    after = rewrite(model, RULE)
+    assert after.fired == {RULE: 1}
+    assert_same_answers(model, after.model)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto
 
-from tests.helpers import node
+from tests.helpers import make_model, node
 from tests.passes.chains import Dims, assert_merges, assert_stays, chain, ints
 
 GATHERS, PICK = "merge_gathers", "fuse_slice_squeeze"
@@ -83,3 +84,11 @@ def picked(dims: Dims, bounds: Sequence[Sequence[int]], gone: Sequence[int]) -> 
     weights = ints(**dict(zip(names, bounds, strict=True)), gone=gone)
     nodes = [node("Slice", " ".join(["x", *names]), "t"), node("Squeeze", "t gone", "y")]
     return chain(nodes, dims, weights)
+
+
+def test_picks_no_texts() -> None:
+    # onnxruntime's Gather copies but the first text of each row.
+    nodes = [node("Slice", "x one two zero", "t"), node("Squeeze", "t zero", "y")]
+    weights = ints(zero=[0], one=[1], two=[2])
+    model = make_model(nodes, {"x": [3, 2]}, ["y"], weights, dtype=TensorProto.STRING)
+    assert_stays(PICK, model, "Gather may not take texts")

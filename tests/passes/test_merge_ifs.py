@@ -33,6 +33,35 @@ def test_merges(source: str, outputs: str) -> None:
     assert_same_on_both_sides(model, rewrite(model).model)
 
 
+def absolute(name: str, output: str) -> onnx.GraphProto:
+    """A branch that computes |x| under a name that another body may use too."""
+    return branch([node("Abs", "x", name), node("Exp", name, output)], output)
+
+
+def test_names_that_two_bodies_share() -> None:
+    nodes = [
+        choice("a", absolute("t", "p"), absolute("u", "q")),
+        choice("b", absolute("t", "p"), absolute("v", "r")),
+    ]
+    model = model_of(nodes, "a b")
+    after = rewrite(model, RULE)
+    assert after.fired == {RULE: 1}
+    assert_same_on_both_sides(model, after.model)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_names_that_an_if_inside_the_other_branch_shares(first: bool) -> None:
+    inner = choice("i", absolute("t", "p"), absolute("t", "q"), on="flag")
+    nodes = [
+        choice("a", absolute("t", "r"), absolute("t", "s")),
+        choice("b", branch([inner], "i"), absolute("v", "w")),
+    ]
+    model = model_of([node("Less", "zero sum", "flag"), *(nodes[::-1] if first else nodes)], "a b")
+    after = rewrite(model, RULE)
+    assert after.fired == {RULE: 1}
+    assert_same_on_both_sides(model, after.model)
+
+
 def test_merges_three_over_what_does_not_read_them() -> None:
     nodes = [
         pick("a", "x", "Relu", "Neg"),

@@ -40,6 +40,10 @@ def pair(first: Bounds, second: Bounds, dims: Dims, *, outputs: Sequence[str] = 
         pytest.param(([1], [BIG], [0]), ([1], [-2], [0]), id="the second counts its end from behind"),
         pytest.param(([1], [BIG], [0], [2]), ([1], [BIG], [0], [3]), id="steps multiply"),
         pytest.param(([1, 0], [9, 3], [0, 1]), ([1, 1], [9, 9], [1, 2]), id="several axes"),
+        pytest.param(
+            ([2**62], [BIG], [0]), ([2**62], [BIG], [0]), id="starts add up to more than int64 holds"
+        ),
+        pytest.param(([0], [BIG], [0], [2**62]), ([0], [BIG], [0], [2**62]), id="so do steps"),
     ],
 )
 def test_fires_on_symbolic_dims(first: Bounds, second: Bounds) -> None:
@@ -51,6 +55,7 @@ def test_fires_on_symbolic_dims(first: Bounds, second: Bounds) -> None:
 
 def test_every_pair_of_cuts_of_one_axis() -> None:
     cuts = [(0, 3, 1), (2, BIG, 1), (-3, -1, 1), (1, 7, 2), (-1, -BIG, -1), (5, 1, -2), (3, 3, 1)]
+    cuts += [(-99, -BIG, -1), (-99, -99, -2), (-99, 2, 1), (BIG, -BIG, -BIG)]
     pairs = list(itertools.product(cuts, cuts))
     nodes, weights = [], ints(axis=[0])
     for index, cut in enumerate(cuts):

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto
 
-from tests.helpers import assert_same_answers, node, rewrite
+from tests.helpers import assert_same_answers, make_model, node, rewrite
 from tests.passes.chains import Dims, assert_merges, assert_stays, chain, ints
 from tests.passes.folds import flags, in_branches
 
@@ -144,3 +145,11 @@ def test_keeps_several_axes() -> None:
     weights = ints(a=[0, 0], b=[2, 6], c=[2, 0], d=[4, 6], axes=[0, 1])
     nodes = [node("Slice", "x a b axes", "p"), node("Slice", "x c d axes", "q"), node("Add", "p q", "y")]
     assert_stays(RULE, chain(nodes, [4, 6], weights), "")
+
+
+def test_keeps_gathers_of_texts() -> None:
+    # onnxruntime's Gather copies but the first text of each row, and Split copies all.
+    nodes = [node("Gather", "x first", "p"), node("Gather", "x rest", "q")]
+    weights = ints(first=[0], rest=[1, 2])
+    model = make_model(nodes, {"x": [3, 2]}, ["p", "q"], weights, dtype=TensorProto.STRING)
+    assert rewrite(model, RULE).fired == {}

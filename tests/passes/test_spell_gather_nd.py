@@ -41,6 +41,15 @@ def test_keeps_what_else_unsqueezes(axes: list[int], dims: Dims) -> None:
     assert_stays(RULE, model, NOT_A_COLUMN)
 
 
+def test_keeps_texts() -> None:
+    # onnxruntime's Gather copies but the first text of each row.
+    weights = {"at": np.array([[1], [0]])}
+    model = make_model(
+        [node("GatherND", "x at", "y")], {"x": [3, 2]}, ["y"], weights, dtype=TensorProto.STRING
+    )
+    assert_stays(RULE, model, "Gather may not take texts")
+
+
 def test_keeps_coordinates_that_the_caller_may_override() -> None:
     nodes = [node("GatherND", "x at", "y")]
     assert_stays(RULE, chain(nodes, [5, 2], ints(at=[0]), overridable=["at"]), NOT_A_COLUMN)
