@@ -37,10 +37,11 @@ def replace(m: Match, new: Builder) -> ir.Value:
 
 def _target(m: Match) -> npt.NDArray[np.int64] | None:
     """Return the dims in their new order: unknown ones are copied if they stay, or one is left open."""
-    perm, dims = m.root.attributes.get_ints("perm") or (), known_dims(m["x"]) or ()
+    perm = m.root.attributes.get_ints("perm") or ()
+    dims = [dim or None for dim in known_dims(m["x"]) or ()]  # in a target, 0 does not stand for no elements
     unknown = [at for at, axis in enumerate(perm) if dims[axis] is None]
     stay = all(perm[at] == at for at in unknown)
-    if 0 in dims or (not stay and len(unknown) > 1):
+    if not stay and len(unknown) > 1:
         return None
     filler = 0 if stay else -1
     return np.array([filler if (dim := dims[axis]) is None else dim for axis in perm], dtype=np.int64)

@@ -3,14 +3,15 @@
     x ─ Conv(w: [m, c, k]) ─ Relu ─ Conv(v: [o, m, 1]) ─ y
         ⇒   x ─ Unsqueeze(2) ─ Conv([m, c, 1, k]) ─ Relu ─ Conv([o, m, 1, 1]) ─ Squeeze(2) ─ y
 
-They take 0.2 of the time where each channel is convolved on its own, 0.4 to 0.95 elsewhere, and compute the
-activation and the sum of two signals too (docs/forms.md). Activations, sums and products of such signals,
-pools and convolutions of width 1 follow; the latter alone would not pay for the reorders. A Conv stays that
-mixes fewer than 16 channels, or a number of them that four does not divide: its kernel is no faster.
+One thread takes 0.15 to 0.6 of the time for channels that are convolved on their own, 0.4 to 0.95 for others,
+and computes the activation and the sum of two signals on the way. Activations, sums, pools and convolutions
+of width 1 follow; alone, the latter would not pay for the reorders. A Conv stays where many of the channels
+would be zeros that fill up a block of 16, or fewer than 16 are read: its kernel is no faster.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import onnx_ir as ir
@@ -29,10 +30,12 @@ _NAME = "unsqueeze_conv"
 _SIGNAL_RANK = 3
 _ROW = 2
 """The axis that a signal [n, c, l] gets."""
-_BLOCK = 4
-"""onnxruntime's blocked convolutions take channels by four."""
-_FEWEST = 16
-"""Of fewer channels a blocked convolution has nothing to win."""
+_STEP = 4
+"""onnxruntime has blocked convolutions for channels that four divides."""
+_BLOCK = 16
+"""Its largest block of channels, those of AVX-512; the last one is filled with zeros."""
+_WASTE = 1.25
+"""How many times the products may become that are computed, with the zeros."""
 _FOLLOWERS = frozenset(
     {
         *("Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Sigmoid", "Tanh"),
@@ -52,7 +55,7 @@ def run(model: ir.Model, journal: Journal) -> None:
         rows = _Rows(graph, opset, names, constant_nodes=constant_nodes)
         for node in list(graph):
             at = node.outputs[0].name or ""
-            if _wins(node):
+            if rows.wins(node):
                 if journal.admits(_NAME, at):
                     rows.change(node)
                     journal.record(_NAME, at)
@@ -70,6 +73,25 @@ class _Rows:
         self._images: dict[ir.Value, ir.Value] = {}
         self._changed: dict[ir.Value, ir.Node] = {}
 
+    def wins(self, node: ir.Node) -> bool:
+        """Whether a Conv is faster on images: by itself, or because it takes in what comes after it."""
+        w = _blocked_weights(node)
+        if w is None:
+            return False
+        return node.attributes.get_int("group", 1) > 1 or w[2] > 1 or self._takes_in(node)
+
+    def _takes_in(self, conv: ir.Node) -> bool:
+        output = conv.outputs[0]
+        return any(
+            user.op_type in _FOLLOWERS
+            or (user.op_type in _SUMS and all(map(self._is_or_becomes_image, {*user.inputs} - {output})))
+            for user in output.consumers()
+        )
+
+    def _is_or_becomes_image(self, value: ir.Value | None) -> bool:
+        producer = value.producer() if value is not None else None
+        return value in self._changed or (producer is not None and _blocked_weights(producer) is not None)
+
     def follows(self, node: ir.Node) -> bool:
         """Whether onnxruntime computes a node on blocks of channels too, if it computes its signals so."""
         if node.domain or node.device_configurations or any(output.name for output in node.outputs[1:]):
@@ -79,7 +101,7 @@ class _Rows:
         if input_of(node, 0) not in self._changed:
             return False
         if node.op_type == "Conv":
-            return _is_blocked(node)
+            return _blocked_weights(node) is not None
         bounds = node.inputs[1:]
         return node.op_type in _FOLLOWERS and all(bound is None or is_const(bound) for bound in bounds)
 
@@ -134,25 +156,18 @@ class _Rows:
         self._graph.insert_before(node, new.nodes)
 
 
-def _wins(node: ir.Node) -> bool:
-    """Whether a Conv of signals is faster as one of images, whatever comes before and after it."""
-    w = _weights(node)
-    if w is None or not _is_blocked(node):
-        return False
-    return node.attributes.get_int("group", 1) > 1 or w[2] > 1
-
-
-def _is_blocked(node: ir.Node) -> bool:
-    """Whether a Conv of signals would have a blocked kernel that is worth it, were they images."""
+def _blocked_weights(node: ir.Node) -> Sequence[int] | None:
+    """Return the shape of a Conv's weights, if it would have a blocked kernel that is worth it; or None."""
     w = _weights(node)
     if w is None:
-        return False
+        return None
     groups = node.attributes.get_int("group", 1)
     outputs, inputs = w[0] // groups, w[1]
     if inputs == outputs == 1:
-        return groups >= _FEWEST and groups % _BLOCK == 0
-    few = min(inputs, outputs) < _FEWEST
-    return not few and inputs % _BLOCK == 0 and (groups == 1 or outputs % _BLOCK == 0)
+        return w if groups >= _BLOCK and groups % _STEP == 0 else None
+    fits = inputs % _STEP == 0 and (groups == 1 or outputs % _STEP == 0)
+    blocks = math.prod(-(-channels // _BLOCK) * _BLOCK for channels in (inputs, outputs))
+    return w if fits and inputs >= _BLOCK and blocks <= _WASTE * inputs * outputs else None
 
 
 def _weights(node: ir.Node) -> Sequence[int] | None:

@@ -31,7 +31,7 @@ def guard(m: Match) -> str | None:
         return ""
     if dims[-1] != 1:
         return ""
-    few = None not in dims and math.prod(dim or 0 for dim in dims) < _SMALL
+    few = None not in dims and 0 < math.prod(dim or 0 for dim in dims) < _SMALL
     return "there are only a few elements" if few else None
 
 

@@ -132,12 +132,10 @@ def finish(
         source["graph_def"] = graph_def
     with quiet(), constants_stay(), transposes_stay(), _failures() as failures, tf.device("/cpu:0"):
         try:
-            draft = _draft(opset, source, keep_going=False)
+            proto = _draft(opset, source, keep_going=False)
         except Exception:
             failures.clear()
-            draft = _second_draft(opset, source)
-        mend(draft)
-        proto = draft.make_model("")
+            proto = _second_draft(opset, source)
     _refuse_foreign(proto.graph, opset, failures)
     model = ir.from_proto(proto)
     _write_weights(model.graph, weights, folder)
@@ -161,7 +159,7 @@ def _absorb_transposes(graph: ir.Graph, value: ir.Value, weight: np.ndarray) -> 
 
 
 def _draft(opset: int, source: Mapping[str, Any], *, keep_going: bool) -> Any:
-    """Return tf2onnx's graph. To keep going when one of its optimizers fails, it copies the weights."""
+    """Return what tf2onnx writes. To keep going when one of its optimizers fails, it copies the weights."""
     import tensorflow as tf
     from tf2onnx import optimizer, tfonnx
 
@@ -172,7 +170,9 @@ def _draft(opset: int, source: Mapping[str, Any], *, keep_going: bool) -> Any:
         draft = tfonnx.process_tf_graph(
             graph, opset=opset, continue_on_error=True, custom_op_handlers=dict(HANDLERS), **options
         )
-        return optimizer.optimize_graph(draft, catch_errors=keep_going)
+        draft = optimizer.optimize_graph(draft, catch_errors=keep_going)
+        mend(draft)
+        return draft.make_model("")
 
 
 def _second_draft(opset: int, source: Mapping[str, Any]) -> Any:

@@ -17,12 +17,14 @@ ELIMINATED: dict[str, tuple[Dims, list[int]]] = {
     "an unknown dim moves": ([1, "n", 3], [1, 2, 0]),
     "several stay": (["n", 1, 3, "m"], [0, 2, 1, 3]),
     "only 1s": ([1, 1, 1], [2, 0, 1]),
+    "an empty dim moves": ([2, 1, 0], [0, 2, 1]),
+    "an empty dim stays": ([0, 1, 3], [0, 2, 1]),
 }
 KEPT: dict[str, tuple[Dims, list[int], str]] = {
     "axes move": ([2, 1, 3], [2, 1, 0], "it moves more than axes of size 1"),
     "a dim that may be 1": (["n", 3], [1, 0], "it moves more than axes of size 1"),
     "two unknown dims move": ([1, "n", "m"], [1, 2, 0], "the target would have several unknown dims"),
-    "empty": ([2, 1, 0], [0, 2, 1], "the target would have several unknown dims"),
+    "two empty dims move": ([1, 0, 0], [1, 2, 0], "the target would have several unknown dims"),
 }
 
 
